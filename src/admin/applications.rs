@@ -1,11 +1,10 @@
 //! Installed applications: how far each is spread, and on which devices.
 
-use axum::Json;
 use axum::extract::State;
 
-use super::AdminShared;
 use super::error::ApiError;
 use super::extract::{Query, page};
+use super::{Admin, Answer};
 use crate::store::query::{self, ApplicationFilter, DeviceKey};
 use crate::wire::api::{ApplicationQuery, Installation, InstalledApplication, Page};
 
@@ -19,18 +18,18 @@ fn filter(asked: &ApplicationQuery) -> Result<ApplicationFilter, ApiError> {
 }
 
 pub(super) async fn list(
-    State(shared): State<AdminShared>,
+    State(shared): Admin,
     Query(asked): Query<ApplicationQuery>,
-) -> Result<Json<Page<InstalledApplication>>, ApiError> {
+) -> Answer<Page<InstalledApplication>> {
     let filter = filter(&asked)?;
     let page = page(asked.limit, asked.cursor)?;
     shared.answer(move |context| Ok(query::applications(&*context.store.reader()?, &filter, &page)?)).await
 }
 
 pub(super) async fn installations(
-    State(shared): State<AdminShared>,
+    State(shared): Admin,
     Query(asked): Query<ApplicationQuery>,
-) -> Result<Json<Page<Installation>>, ApiError> {
+) -> Answer<Page<Installation>> {
     let filter = filter(&asked)?;
     let page = page(asked.limit, asked.cursor)?;
     shared.answer(move |context| Ok(query::installations(&*context.store.reader()?, &filter, &page)?)).await

@@ -20,7 +20,7 @@ use super::context::{AdminContext, Calls};
 use super::error::ApiError;
 use super::extract::Body;
 use super::lines::{self, LinesSender};
-use super::{AdminShared, Shared};
+use super::{Admin, Shared};
 use crate::store::query;
 use crate::wire::api::{
     CALL_SECONDS_DEFAULT, CALL_SECONDS_MAX, CallLine, CallOutcome, CallRequest, CalledDevice, ErrorCode,
@@ -32,7 +32,7 @@ use crate::wire::id::DeviceId;
 const PIECE_OUTCOMES_MAX: usize = 512;
 
 pub(super) async fn call(
-    State(shared): State<AdminShared>,
+    State(shared): Admin,
     Body(request): Body<CallRequest>,
 ) -> Result<Response, ApiError> {
     let seconds = check(&request)?;

@@ -1,13 +1,12 @@
 //! Devices.
 
-use axum::Json;
 use axum::extract::State;
 
-use super::AdminShared;
 use super::context::AdminContext;
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
 use super::why::{address, next_slot, notify_persistent, persistent_by, record_of, udp_port};
+use super::{Admin, Answer};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::fleet::presence::{Presence, presence};
 use crate::fleet::ring::begin_of;
@@ -61,10 +60,7 @@ fn to_api(context: &AdminContext, row: DeviceRow, record: &DeviceState) -> Devic
     }
 }
 
-pub(super) async fn list(
-    State(shared): State<AdminShared>,
-    Query(asked): Query<DeviceQuery>,
-) -> Result<Json<Page<Device>>, ApiError> {
+pub(super) async fn list(State(shared): Admin, Query(asked): Query<DeviceQuery>) -> Answer<Page<Device>> {
     let page = page(asked.limit, asked.cursor)?;
     let filter = DeviceFilter { group: asked.group, search: asked.search, status: asked.status };
     shared.answer(move |context| read_page(context, &filter, asked.presence, page)).await
@@ -96,10 +92,7 @@ fn read_page(
     Ok(Page::new(items, request.cursor))
 }
 
-pub(super) async fn show(
-    State(shared): State<AdminShared>,
-    Path(name): Path,
-) -> Result<Json<DeviceDetail>, ApiError> {
+pub(super) async fn show(State(shared): Admin, Path(name): Path<String>) -> Answer<DeviceDetail> {
     shared.answer(move |context| load_detail(context, name)).await
 }
 
@@ -138,10 +131,10 @@ fn load_detail(context: &AdminContext, name: String) -> Result<DeviceDetail, Api
 }
 
 pub(super) async fn change(
-    State(shared): State<AdminShared>,
-    Path(name): Path,
+    State(shared): Admin,
+    Path(name): Path<String>,
     Body(change): Body<DeviceChange>,
-) -> Result<Json<Device>, ApiError> {
+) -> Answer<Device> {
     if change.is_empty() {
         return Err(ApiError::invalid("nothing to change: give a name, group, keep_connected or interval"));
     }
@@ -172,10 +165,7 @@ pub(super) async fn change(
     shared.answer(work).await
 }
 
-pub(super) async fn remove(
-    State(shared): State<AdminShared>,
-    Path(name): Path,
-) -> Result<Json<Device>, ApiError> {
+pub(super) async fn remove(State(shared): Admin, Path(name): Path<String>) -> Answer<Device> {
     let work = move |context: &AdminContext| {
         let row = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row;
         let device = row.device;

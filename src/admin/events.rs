@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use axum::Json;
 use axum::extract::State;
 
-use super::AdminShared;
 use super::context::{AdminContext, Deleted, LogRecord};
 use super::error::ApiError;
 use super::extract::{Query, limit};
+use super::{Admin, Answer};
 use crate::machine::record::{self, OWN_EPOCH};
 use crate::store::query::{self, DeviceKey};
 use crate::store::{Reader, StoreError};
@@ -117,10 +116,7 @@ pub(super) fn name_devices(reader: &Reader, events: &mut [EventRecord]) -> Resul
     Ok(())
 }
 
-pub(super) async fn list(
-    State(shared): State<AdminShared>,
-    Query(asked): Query<EventQuery>,
-) -> Result<Json<Page<EventRecord>>, ApiError> {
+pub(super) async fn list(State(shared): Admin, Query(asked): Query<EventQuery>) -> Answer<Page<EventRecord>> {
     let limit = limit(asked.limit)?;
     let before = match &asked.cursor {
         None => None,

@@ -1,5 +1,8 @@
 //! Reads what a request brings, and refuses it in the API's own words.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use axum::body::Bytes;
 use axum::extract::{self, FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
@@ -53,15 +56,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// One segment of the path.
-pub(super) struct Path(pub(super) String);
+/// One segment of the path, as what it has to be.
+pub(super) struct Path<T>(pub(super) T);
 
-impl<S: Send + Sync> FromRequestParts<S> for Path {
+impl<T: FromStr<Err: Display>, S: Send + Sync> FromRequestParts<S> for Path<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match extract::Path::<String>::from_request_parts(parts, state).await {
-            Ok(extract::Path(name)) => Ok(Self(name)),
+            Ok(extract::Path(segment)) => {
+                segment.parse().map(Self).map_err(|error| ApiError::invalid(error.to_string()))
+            }
             Err(rejection) => Err(ApiError::invalid(one_line(&rejection.body_text()))),
         }
     }

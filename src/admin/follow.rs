@@ -17,7 +17,7 @@ use super::error::ApiError;
 use super::events::{Filter, device_id, name_devices};
 use super::extract::Query;
 use super::lines::{self, LinesSender};
-use super::{AdminShared, Shared};
+use super::{Admin, Shared};
 use crate::journal::ReadError;
 use crate::wire::api::{FollowLine, FollowQuery};
 
@@ -35,7 +35,7 @@ const SIGN_OF_LIFE_SECONDS: u64 = 15;
 const READ_INTERVAL_MILLISECONDS: u64 = 20;
 
 pub(super) async fn follow(
-    State(shared): State<AdminShared>,
+    State(shared): Admin,
     Query(asked): Query<FollowQuery>,
 ) -> Result<Response, ApiError> {
     let place = shared.capacity.follower()?;

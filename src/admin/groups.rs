@@ -8,15 +8,12 @@ use super::devices::check_interval;
 use super::error::ApiError;
 use super::extract::{Body, Query, page};
 use super::why::notify_persistent;
-use super::{AdminContext, AdminShared};
+use super::{Admin, AdminContext, Answer, Created};
 use crate::store::{self, GroupChange, query};
 use crate::store::{GroupOutcome, StoreError};
 use crate::wire::api::{Group, GroupMove, GroupRemoval, Keep, NewGroup, Page, PageQuery, SettingsChanged};
 
-pub(super) async fn create(
-    State(shared): State<AdminShared>,
-    Body(new): Body<NewGroup>,
-) -> Result<(StatusCode, Json<NewGroup>), ApiError> {
+pub(super) async fn create(State(shared): Admin, Body(new): Body<NewGroup>) -> Created<NewGroup> {
     if let Some(seconds) = new.interval_seconds {
         check_interval(seconds)?;
     }
@@ -32,19 +29,13 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(shared.run(work).await?)))
 }
 
-pub(super) async fn list(
-    State(shared): State<AdminShared>,
-    Query(asked): Query<PageQuery>,
-) -> Result<Json<Page<Group>>, ApiError> {
+pub(super) async fn list(State(shared): Admin, Query(asked): Query<PageQuery>) -> Answer<Page<Group>> {
     let page = page(asked.limit, asked.cursor)?;
     shared.answer(move |context| Ok(query::groups(&*context.store.reader()?, &page)?)).await
 }
 
 /// Moves a group, or says how many devices that would give other settings.
-pub(super) async fn rename(
-    State(shared): State<AdminShared>,
-    Body(asked): Body<GroupMove>,
-) -> Result<Json<SettingsChanged>, ApiError> {
+pub(super) async fn rename(State(shared): Admin, Body(asked): Body<GroupMove>) -> Answer<SettingsChanged> {
     let work = move |context: &AdminContext| {
         let moved = context.store.devices().move_group(&asked.from, &asked.to, asked.dry_run);
         notified(context, moved)
@@ -53,10 +44,7 @@ pub(super) async fn rename(
 }
 
 /// Removes a group, or says how many devices that would give other settings.
-pub(super) async fn remove(
-    State(shared): State<AdminShared>,
-    Body(asked): Body<GroupRemoval>,
-) -> Result<Json<SettingsChanged>, ApiError> {
+pub(super) async fn remove(State(shared): Admin, Body(asked): Body<GroupRemoval>) -> Answer<SettingsChanged> {
     let work = move |context: &AdminContext| {
         let removed = context.store.devices().remove_group(
             &asked.path,

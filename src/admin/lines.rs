@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-use super::AdminShared;
+use super::Admin;
 use super::error::ApiError;
 use crate::wire::api::ErrorCode;
 
@@ -33,7 +33,7 @@ pub(super) fn body() -> (LinesSender, Body) {
 }
 
 /// The answer begins at once; the first piece comes when the database is copied.
-pub(super) async fn backup(State(shared): State<AdminShared>) -> Result<Response, ApiError> {
+pub(super) async fn backup(State(shared): Admin) -> Result<Response, ApiError> {
     let (pieces, body) = body();
     let begun = shared.context.backups.send_to(pieces);
     begun.map_err(|busy| ApiError::new(ErrorCode::Busy, busy.to_string()))?;

@@ -39,7 +39,8 @@ mod why;
 use std::io;
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 
@@ -60,7 +61,14 @@ struct Shared {
     stopping: tokio::sync::watch::Receiver<bool>,
 }
 
-type AdminShared = Arc<Shared>;
+/// That state, as a handler is given it.
+type Admin = State<Arc<Shared>>;
+
+/// What a handler answers with.
+type Answer<T> = Result<Json<T>, ApiError>;
+
+/// What a handler answers with that has made something.
+type Created<T> = Result<(StatusCode, Json<T>), ApiError>;
 
 impl Shared {
     /// Has some work done that may touch the disk.
@@ -76,7 +84,7 @@ impl Shared {
     async fn answer<T: Send + 'static>(
         &self,
         work: impl FnOnce(&AdminContext) -> Result<T, ApiError> + Send + 'static,
-    ) -> Result<Json<T>, ApiError> {
+    ) -> Answer<T> {
         Ok(Json(self.run(work).await?))
     }
 }

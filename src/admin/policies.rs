@@ -1,11 +1,10 @@
 //! Policies of groups, settings of devices.
 
-use axum::Json;
 use axum::extract::State;
 
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
-use super::{AdminContext, AdminShared};
+use super::{Admin, AdminContext, Answer};
 use crate::fleet::settings::{self, SettingsError};
 use crate::store::query::{self, DeviceKey};
 use crate::store::{self, NewSettings, SetSettings, SettingsChange};
@@ -38,10 +37,7 @@ fn device_of(context: &AdminContext, name: String) -> Result<DeviceId, ApiError>
     Ok(query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row.device)
 }
 
-pub(super) async fn set(
-    State(shared): State<AdminShared>,
-    Body(new): Body<NewPolicy>,
-) -> Result<Json<SettingsChanged>, ApiError> {
+pub(super) async fn set(State(shared): Admin, Body(new): Body<NewPolicy>) -> Answer<SettingsChanged> {
     let work = move |context: &AdminContext| {
         let settings = checked(&new)?;
         let now = context.clock.now().wall;
@@ -52,9 +48,9 @@ pub(super) async fn set(
 }
 
 pub(super) async fn remove(
-    State(shared): State<AdminShared>,
+    State(shared): Admin,
     Body(asked): Body<PolicyRemoval>,
-) -> Result<Json<SettingsChanged>, ApiError> {
+) -> Answer<SettingsChanged> {
     let work = move |context: &AdminContext| {
         let change = context.store.policies().remove(&asked.at, &asked.application)?;
         Ok(notified(context, &change, asked.wake))
@@ -62,10 +58,7 @@ pub(super) async fn remove(
     shared.answer(work).await
 }
 
-pub(super) async fn set_own(
-    State(shared): State<AdminShared>,
-    Body(new): Body<NewPolicy>,
-) -> Result<Json<SettingsChanged>, ApiError> {
+pub(super) async fn set_own(State(shared): Admin, Body(new): Body<NewPolicy>) -> Answer<SettingsChanged> {
     if !new.locks.is_empty() {
         return Err(ApiError::invalid("a device's own settings have no locks: nothing lies below them"));
     }
@@ -79,9 +72,9 @@ pub(super) async fn set_own(
 }
 
 pub(super) async fn remove_own(
-    State(shared): State<AdminShared>,
+    State(shared): Admin,
     Body(asked): Body<PolicyRemoval>,
-) -> Result<Json<SettingsChanged>, ApiError> {
+) -> Answer<SettingsChanged> {
     let work = move |context: &AdminContext| {
         let device = device_of(context, asked.at)?;
         let change = context.store.policies().remove_own(device, &asked.application)?;
@@ -104,10 +97,7 @@ fn to_api(policy: SetSettings) -> Policy {
 
 /// Policies by group and application. A cursor is the last one's group and application, with a line between
 /// them.
-pub(super) async fn list(
-    State(shared): State<AdminShared>,
-    Query(asked): Query<PolicyQuery>,
-) -> Result<Json<Page<Policy>>, ApiError> {
+pub(super) async fn list(State(shared): Admin, Query(asked): Query<PolicyQuery>) -> Answer<Page<Policy>> {
     let page = page(asked.limit, asked.cursor)?;
     let work = move |context: &AdminContext| {
         let store = &context.store;
@@ -126,9 +116,9 @@ pub(super) async fn list(
 
 /// Settings that a device should have beside those that it says it has.
 pub(super) async fn of_device(
-    State(shared): State<AdminShared>,
-    Path(name): Path,
-) -> Result<Json<Vec<ApplicationSettings>>, ApiError> {
+    State(shared): Admin,
+    Path(name): Path<String>,
+) -> Answer<Vec<ApplicationSettings>> {
     let work = move |context: &AdminContext| {
         let detail = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?;
         let desired = context.store.policies().desired(detail.row.device)?;
@@ -150,10 +140,10 @@ pub(super) async fn of_device(
 
 /// Origin of each key of a device's settings.
 pub(super) async fn explain(
-    State(shared): State<AdminShared>,
-    Path(name): Path,
+    State(shared): Admin,
+    Path(name): Path<String>,
     Query(asked): Query<ExplainQuery>,
-) -> Result<Json<Vec<ExplainedKey>>, ApiError> {
+) -> Answer<Vec<ExplainedKey>> {
     let work = move |context: &AdminContext| {
         let device = device_of(context, name)?;
         Ok(context.store.policies().explain(device, &asked.application)?)

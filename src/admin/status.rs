@@ -2,12 +2,10 @@
 
 use std::time::Instant;
 
-use axum::Json;
 use axum::extract::State;
 
 use super::devices::presence_of;
-use super::error::ApiError;
-use super::{AdminContext, AdminShared};
+use super::{Admin, AdminContext, Answer};
 use crate::reactor::Clock;
 use crate::store::query::{self, FleetCounts};
 use crate::store::table::SHARDS;
@@ -45,7 +43,7 @@ fn store_status(store: &Store, counts: &FleetCounts, now: WallTime) -> StoreStat
     }
 }
 
-pub(super) async fn show(State(shared): State<AdminShared>) -> Result<Json<Status>, ApiError> {
+pub(super) async fn show(State(shared): Admin) -> Answer<Status> {
     let stored_per_second = shared.rate.per_second(Instant::now(), shared.context.gauges.events_stored());
     let capacity = shared.capacity.limits();
     let work = move |context: &AdminContext| {

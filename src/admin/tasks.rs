@@ -6,26 +6,19 @@ use axum::http::StatusCode;
 
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
-use super::{AdminContext, AdminShared};
+use super::{Admin, AdminContext, Answer, Created};
 use crate::store::query::{self, RunFilter, TaskFilter};
 use crate::store::{Store, zone};
 use crate::wire::api::{
     CreatedTask, NewTask, Page, RunDetail, RunQuery, Task, TaskDetail, TaskQuery, TaskRun, TaskTargets,
 };
-use crate::wire::id::{DeviceId, TaskId};
-
-fn task_id(text: &str) -> Result<TaskId, ApiError> {
-    text.parse().map_err(|error| ApiError::invalid(format!("{error}")))
-}
+use crate::wire::id::{DeviceId, RunId, TaskId};
 
 fn device_of(store: &Store, name: &str) -> Result<DeviceId, ApiError> {
     Ok(query::device_id(&*store.reader()?, name)?)
 }
 
-pub(super) async fn create(
-    State(shared): State<AdminShared>,
-    Body(mut new): Body<NewTask>,
-) -> Result<(StatusCode, Json<CreatedTask>), ApiError> {
+pub(super) async fn create(State(shared): Admin, Body(mut new): Body<NewTask>) -> Created<CreatedTask> {
     let work = move |context: &AdminContext| {
         if let TaskTargets::Devices(names) = &mut new.definition.targets {
             for name in names {
@@ -40,30 +33,19 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(shared.run(work).await?)))
 }
 
-pub(super) async fn list(
-    State(shared): State<AdminShared>,
-    Query(asked): Query<TaskQuery>,
-) -> Result<Json<Page<Task>>, ApiError> {
+pub(super) async fn list(State(shared): Admin, Query(asked): Query<TaskQuery>) -> Answer<Page<Task>> {
     let page = page(asked.limit, asked.cursor)?;
     let filter = TaskFilter { state: asked.state, application: asked.application };
     let work = move |context: &AdminContext| Ok(query::tasks(&*context.store.reader()?, &filter, &page)?);
     shared.answer(work).await
 }
 
-pub(super) async fn show(
-    State(shared): State<AdminShared>,
-    Path(id): Path,
-) -> Result<Json<TaskDetail>, ApiError> {
-    let id = task_id(&id)?;
+pub(super) async fn show(State(shared): Admin, Path(id): Path<TaskId>) -> Answer<TaskDetail> {
     shared.answer(move |context| Ok(query::task(&*context.store.reader()?, id)?)).await
 }
 
 /// Ends a task. It is final at once; devices that are at work on it are told.
-pub(super) async fn cancel(
-    State(shared): State<AdminShared>,
-    Path(id): Path,
-) -> Result<Json<Task>, ApiError> {
-    let id = task_id(&id)?;
+pub(super) async fn cancel(State(shared): Admin, Path(id): Path<TaskId>) -> Answer<Task> {
     let work = move |context: &AdminContext| {
         context.store.tasks().cancel(id, context.clock.ages().wall)?;
         context.device_notifier.tasks_changed();
@@ -72,10 +54,7 @@ pub(super) async fn cancel(
     shared.answer(work).await
 }
 
-pub(super) async fn runs(
-    State(shared): State<AdminShared>,
-    Query(asked): Query<RunQuery>,
-) -> Result<Json<Page<TaskRun>>, ApiError> {
+pub(super) async fn runs(State(shared): Admin, Query(asked): Query<RunQuery>) -> Answer<Page<TaskRun>> {
     if asked.task.is_none() && asked.device.is_none() {
         return Err(ApiError::invalid("name a task or a device whose runs are wanted"));
     }
@@ -89,11 +68,7 @@ pub(super) async fn runs(
     shared.answer(work).await
 }
 
-pub(super) async fn run(
-    State(shared): State<AdminShared>,
-    Path(id): Path,
-) -> Result<Json<RunDetail>, ApiError> {
-    let id = id.parse().map_err(|error| ApiError::invalid(format!("{error}")))?;
+pub(super) async fn run(State(shared): Admin, Path(id): Path<RunId>) -> Answer<RunDetail> {
     let work = move |context: &AdminContext| {
         Ok(query::run(&*context.store.reader()?, id, context.clock.ages().wall)?)
     };

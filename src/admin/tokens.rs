@@ -4,21 +4,19 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::AdminShared;
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
+use super::{Admin, Answer, Created};
 use crate::store::{self, query};
 use crate::wire::api::{
     CreatedToken, NewToken, Page, PageQuery, TOKEN_TTL_SECONDS_DEFAULT, TOKEN_TTL_SECONDS_MAX,
     TOKEN_USES_MAX, Token,
 };
+use crate::wire::id::TokenId;
 use crate::wire::time::WallTime;
 use crate::wire::token::JoinToken;
 
-pub(super) async fn create(
-    State(shared): State<AdminShared>,
-    Body(new): Body<NewToken>,
-) -> Result<(StatusCode, Json<CreatedToken>), ApiError> {
+pub(super) async fn create(State(shared): Admin, Body(new): Body<NewToken>) -> Created<CreatedToken> {
     let ttl_seconds = new.ttl_seconds.unwrap_or(TOKEN_TTL_SECONDS_DEFAULT);
     if !(1..=TOKEN_TTL_SECONDS_MAX).contains(&ttl_seconds) {
         return Err(ApiError::invalid(format!(
@@ -43,20 +41,12 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(CreatedToken { info: made.token, token })))
 }
 
-pub(super) async fn list(
-    State(shared): State<AdminShared>,
-    Query(asked): Query<PageQuery>,
-) -> Result<Json<Page<Token>>, ApiError> {
+pub(super) async fn list(State(shared): Admin, Query(asked): Query<PageQuery>) -> Answer<Page<Token>> {
     let (page, now) = (page(asked.limit, asked.cursor)?, shared.context.clock.ages().wall);
     shared.answer(move |context| Ok(query::tokens(&*context.store.reader()?, &page, now)?)).await
 }
 
-pub(super) async fn revoke(
-    State(shared): State<AdminShared>,
-    Path(id): Path,
-) -> Result<Json<Token>, ApiError> {
-    let id =
-        id.parse().map_err(|error: crate::wire::api::ParseError| ApiError::invalid(error.to_string()))?;
+pub(super) async fn revoke(State(shared): Admin, Path(id): Path<TokenId>) -> Answer<Token> {
     let now = shared.context.clock.now().wall;
     shared.answer(move |context| Ok(context.store.devices().revoke_token(id, now)?)).await
 }

@@ -4,13 +4,12 @@ use std::sync::atomic::Ordering;
 
 use std::net::IpAddr;
 
-use axum::Json;
 use axum::extract::State;
 
-use super::AdminShared;
 use super::context::AdminContext;
 use super::error::ApiError;
 use super::extract::Path;
+use super::{Admin, Answer};
 use crate::fleet::presence::{lost_at, presence};
 use crate::fleet::status::Cause;
 use crate::fleet::why::explain;
@@ -78,7 +77,7 @@ pub(super) fn notify_persistent(context: &AdminContext, changes: &PersistentLink
     }
 }
 
-pub(super) async fn why(State(shared): State<AdminShared>, Path(name): Path) -> Result<Json<Why>, ApiError> {
+pub(super) async fn why(State(shared): Admin, Path(name): Path<String>) -> Answer<Why> {
     shared.answer(move |context| explained(context, name)).await
 }
 

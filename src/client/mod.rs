@@ -68,14 +68,6 @@ impl Client {
         Ok(Self { runtime, connection: Connection::new(address) })
     }
 
-    /// The server at a glance.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses.
-    pub fn status(&mut self) -> Result<Status, ClientError> {
-        self.ask("GET", "/v1/status", None::<&()>)
-    }
-
     /// A backup of the server, as it makes it. It holds private keys.
     ///
     /// # Errors
@@ -84,46 +76,9 @@ impl Client {
         BackupPieces::begin(self)
     }
 
-    /// Makes a join token. Its secret is in the answer and nowhere else.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses.
-    pub fn create_token(&mut self, new: &NewToken) -> Result<CreatedToken, ClientError> {
-        self.ask("POST", "/v1/tokens", Some(new))
-    }
-
     /// All join tokens, newest first.
     pub fn tokens(&mut self) -> Pages<'_, PageQuery, Token> {
         Pages::new(self, "/v1/tokens", PageQuery::default())
-    }
-
-    /// Withdraws a join token. Devices that enrolled with it stay.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses; `not_found` when there is no such token.
-    pub fn revoke_token(&mut self, id: TokenId) -> Result<Token, ClientError> {
-        self.ask("DELETE", &format!("/v1/tokens/{id}"), None::<&()>)
-    }
-
-    /// Devices, by name.
-    pub fn devices(&mut self, query: DeviceQuery) -> Pages<'_, DeviceQuery, Device> {
-        Pages::new(self, "/v1/devices", query)
-    }
-
-    /// One device, whole; by name or id.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses; `not_found` when there is no such device.
-    pub fn device(&mut self, name_or_id: &str) -> Result<DeviceDetail, ClientError> {
-        self.ask("GET", &pages::path("/v1/devices", name_or_id), None::<&()>)
-    }
-
-    /// Why a device is in sync or not, and when it will be; by name or id.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses; `not_found` when there is no such device.
-    pub fn why(&mut self, name_or_id: &str) -> Result<Why, ClientError> {
-        self.ask("GET", &format!("{}/why", pages::path("/v1/devices", name_or_id)), None::<&()>)
     }
 
     /// Has devices sync now. Their outcomes come line by line.
@@ -135,119 +90,14 @@ impl Client {
         Sync::new(self, request)
     }
 
-    /// Changes a device; by name or id.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses; `not_found` when there is no such device, `conflict` when
-    /// the new name is taken.
-    pub fn change_device(&mut self, name_or_id: &str, change: &DeviceChange) -> Result<Device, ClientError> {
-        self.ask("PATCH", &pages::path("/v1/devices", name_or_id), Some(change))
-    }
-
-    /// Removes a device; by name or id. It is refused from then on, its open link is closed, its events stay.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses; `not_found` when there is no such device.
-    pub fn remove_device(&mut self, name_or_id: &str) -> Result<Device, ClientError> {
-        self.ask("DELETE", &pages::path("/v1/devices", name_or_id), None::<&()>)
-    }
-
-    /// Installed applications, by name and version, with the number of devices that have each.
-    pub fn applications(
-        &mut self,
-        query: ApplicationQuery,
-    ) -> Pages<'_, ApplicationQuery, InstalledApplication> {
-        Pages::new(self, "/v1/applications", query)
-    }
-
-    /// Which devices have an application: one item for each application on each device.
-    pub fn installations(&mut self, query: ApplicationQuery) -> Pages<'_, ApplicationQuery, Installation> {
-        Pages::new(self, "/v1/installations", query)
-    }
-
-    /// Stored events, newest first.
-    pub fn events(&mut self, query: EventQuery) -> Pages<'_, EventQuery, EventRecord> {
-        Pages::new(self, "/v1/events", query)
-    }
-
     /// Events as they become durable. Goes on by itself when the server restarts.
     pub fn follow(&mut self, query: FollowQuery) -> Follow<'_> {
         Follow::new(self, query)
     }
 
-    /// Makes a group, with every group above it that doesn't exist; one that exists gets the settings that
-    /// are named.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses.
-    pub fn create_group(&mut self, new: &NewGroup) -> Result<NewGroup, ClientError> {
-        self.ask("POST", "/v1/groups", Some(new))
-    }
-
     /// All groups, by path.
     pub fn groups(&mut self) -> Pages<'_, PageQuery, Group> {
         Pages::new(self, "/v1/groups", PageQuery::default())
-    }
-
-    /// Moves a group, or says how many devices that would give other settings.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses.
-    pub fn move_group(&mut self, asked: &GroupMove) -> Result<SettingsChanged, ClientError> {
-        self.ask("POST", "/v1/groups/move", Some(asked))
-    }
-
-    /// Removes a group, or says how many devices that would give other settings.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses.
-    pub fn remove_group(&mut self, asked: &GroupRemoval) -> Result<SettingsChanged, ClientError> {
-        self.ask("POST", "/v1/groups/remove", Some(asked))
-    }
-
-    /// Sets a group's policy.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses.
-    pub fn set_policy(&mut self, new: &NewPolicy) -> Result<SettingsChanged, ClientError> {
-        self.ask("POST", "/v1/policies", Some(new))
-    }
-
-    /// Removes a group's policy.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses; `not_found` when there is none.
-    pub fn remove_policy(&mut self, asked: &PolicyRemoval) -> Result<SettingsChanged, ClientError> {
-        self.ask("POST", "/v1/policies/remove", Some(asked))
-    }
-
-    /// Policies, by group and application.
-    pub fn policies(&mut self, query: PolicyQuery) -> Pages<'_, PolicyQuery, Policy> {
-        Pages::new(self, "/v1/policies", query)
-    }
-
-    /// Sets a device's own settings.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses.
-    pub fn set_settings(&mut self, new: &NewPolicy) -> Result<SettingsChanged, ClientError> {
-        self.ask("POST", "/v1/settings", Some(new))
-    }
-
-    /// Removes a device's own settings.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses; `not_found` when there are none.
-    pub fn remove_settings(&mut self, asked: &PolicyRemoval) -> Result<SettingsChanged, ClientError> {
-        self.ask("POST", "/v1/settings/remove", Some(asked))
-    }
-
-    /// Settings that a device should have, by application, and its report of them; by name or id.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses; `not_found` when there is no such device.
-    pub fn settings(&mut self, name_or_id: &str) -> Result<Vec<ApplicationSettings>, ClientError> {
-        self.ask("GET", &format!("{}/settings", pages::path("/v1/devices", name_or_id)), None::<&()>)
     }
 
     /// Origin of each key of a device's settings; by name or id.
@@ -260,49 +110,6 @@ impl Client {
         self.ask("GET", &pages::with_query(&path, &asked), None::<&()>)
     }
 
-    /// Makes a task.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses; `not_found` when there is no such device or group.
-    pub fn create_task(&mut self, new: &NewTask) -> Result<CreatedTask, ClientError> {
-        self.ask("POST", "/v1/tasks", Some(new))
-    }
-
-    /// Tasks, newest first.
-    pub fn tasks(&mut self, query: TaskQuery) -> Pages<'_, TaskQuery, Task> {
-        Pages::new(self, "/v1/tasks", query)
-    }
-
-    /// One task, whole but for its runs.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses; `not_found` when there is no such task.
-    pub fn task(&mut self, id: TaskId) -> Result<TaskDetail, ClientError> {
-        self.ask("GET", &format!("/v1/tasks/{id}"), None::<&()>)
-    }
-
-    /// Cancels a task, and those of its runs that have not ended. A device is told to end a run that it
-    /// executes already.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses; `not_found` when there is no such task.
-    pub fn cancel_task(&mut self, id: TaskId) -> Result<Task, ClientError> {
-        self.ask("POST", &format!("/v1/tasks/{id}/cancel"), None::<&()>)
-    }
-
-    /// Runs of a task or on a device, those that were due last first; the query has to name one of the two.
-    pub fn runs(&mut self, query: RunQuery) -> Pages<'_, RunQuery, TaskRun> {
-        Pages::new(self, "/v1/runs", query)
-    }
-
-    /// One run, with what its program wrote.
-    ///
-    /// # Errors
-    /// When the server can't be reached or refuses; `not_found` when there is no such run.
-    pub fn run(&mut self, id: RunId) -> Result<RunDetail, ClientError> {
-        self.ask("GET", &format!("/v1/runs/{id}"), None::<&()>)
-    }
-
     fn ask<B: Serialize, T: DeserializeOwned>(
         &mut self,
         method: &'static str,
@@ -311,4 +118,133 @@ impl Client {
     ) -> Result<T, ClientError> {
         self.runtime.block_on(self.connection.ask(method, path, body))
     }
+}
+
+/// Declares methods that ask one thing: method, path, and body when there is one.
+macro_rules! asks {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) -> $answer:ty = $method:ident $path:expr $(, $body:ident)?;)*) => {
+        impl Client {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// When the server can't be reached or refuses.
+                pub fn $name(&mut self, $($argument: $type),*) -> Result<$answer, ClientError> {
+                    self.ask(stringify!($method), &$path, asks!(@body $($body)?))
+                }
+            )*
+        }
+    };
+    (@body) => { None::<&()> };
+    (@body $body:ident) => { Some($body) };
+}
+
+asks! {
+    /// The server at a glance.
+    status() -> Status = GET "/v1/status";
+
+    /// Makes a join token. Its secret is in the answer and nowhere else.
+    create_token(new: &NewToken) -> CreatedToken = POST "/v1/tokens", new;
+
+    /// Withdraws a join token. Devices that enrolled with it stay.
+    /// Refused with `not_found` when there is no such token.
+    revoke_token(id: TokenId) -> Token = DELETE format!("/v1/tokens/{id}");
+
+    /// One device, whole; by name or id.
+    /// Refused with `not_found` when there is no such device.
+    device(name_or_id: &str) -> DeviceDetail = GET pages::path("/v1/devices", name_or_id);
+
+    /// Why a device is in sync or not, and when it will be; by name or id.
+    /// Refused with `not_found` when there is no such device.
+    why(name_or_id: &str) -> Why = GET format!("{}/why", pages::path("/v1/devices", name_or_id));
+
+    /// Changes a device; by name or id.
+    /// Refused with `not_found` when there is no such device, `conflict` when the new name is taken.
+    change_device(name_or_id: &str, change: &DeviceChange) -> Device = PATCH pages::path("/v1/devices", name_or_id), change;
+
+    /// Removes a device; by name or id. It is refused from then on, its open link is closed, its events stay.
+    /// Refused with `not_found` when there is no such device.
+    remove_device(name_or_id: &str) -> Device = DELETE pages::path("/v1/devices", name_or_id);
+
+    /// Makes a group, with every group above it that doesn't exist; one that exists gets the settings that
+    /// are named.
+    create_group(new: &NewGroup) -> NewGroup = POST "/v1/groups", new;
+
+    /// Moves a group, or says how many devices that would give other settings.
+    move_group(asked: &GroupMove) -> SettingsChanged = POST "/v1/groups/move", asked;
+
+    /// Removes a group, or says how many devices that would give other settings.
+    remove_group(asked: &GroupRemoval) -> SettingsChanged = POST "/v1/groups/remove", asked;
+
+    /// Sets a group's policy.
+    set_policy(new: &NewPolicy) -> SettingsChanged = POST "/v1/policies", new;
+
+    /// Removes a group's policy.
+    /// Refused with `not_found` when there is none.
+    remove_policy(asked: &PolicyRemoval) -> SettingsChanged = POST "/v1/policies/remove", asked;
+
+    /// Sets a device's own settings.
+    set_settings(new: &NewPolicy) -> SettingsChanged = POST "/v1/settings", new;
+
+    /// Removes a device's own settings.
+    /// Refused with `not_found` when there are none.
+    remove_settings(asked: &PolicyRemoval) -> SettingsChanged = POST "/v1/settings/remove", asked;
+
+    /// Settings that a device should have, by application, and its report of them; by name or id.
+    /// Refused with `not_found` when there is no such device.
+    settings(name_or_id: &str) -> Vec<ApplicationSettings> = GET format!("{}/settings", pages::path("/v1/devices", name_or_id));
+
+    /// Makes a task.
+    /// Refused with `not_found` when there is no such device or group.
+    create_task(new: &NewTask) -> CreatedTask = POST "/v1/tasks", new;
+
+    /// One task, whole but for its runs.
+    /// Refused with `not_found` when there is no such task.
+    task(id: TaskId) -> TaskDetail = GET format!("/v1/tasks/{id}");
+
+    /// Cancels a task, and those of its runs that have not ended. A device is told to end a run that it
+    /// executes already.
+    /// Refused with `not_found` when there is no such task.
+    cancel_task(id: TaskId) -> Task = POST format!("/v1/tasks/{id}/cancel");
+
+    /// One run, with what its program wrote.
+    /// Refused with `not_found` when there is no such run.
+    run(id: RunId) -> RunDetail = GET format!("/v1/runs/{id}");
+}
+
+/// Declares methods that list: the query, the items, the path.
+macro_rules! lists {
+    ($($(#[$doc:meta])* $name:ident: $query:ty => $item:ty = $path:literal;)*) => {
+        impl Client {
+            $(
+                $(#[$doc])*
+                pub fn $name(&mut self, query: $query) -> Pages<'_, $query, $item> {
+                    Pages::new(self, $path, query)
+                }
+            )*
+        }
+    };
+}
+
+lists! {
+    /// Devices, by name.
+    devices: DeviceQuery => Device = "/v1/devices";
+
+    /// Installed applications, by name and version, with the number of devices that have each.
+    applications: ApplicationQuery => InstalledApplication = "/v1/applications";
+
+    /// Which devices have an application: one item for each application on each device.
+    installations: ApplicationQuery => Installation = "/v1/installations";
+
+    /// Stored events, newest first.
+    events: EventQuery => EventRecord = "/v1/events";
+
+    /// Policies, by group and application.
+    policies: PolicyQuery => Policy = "/v1/policies";
+
+    /// Tasks, newest first.
+    tasks: TaskQuery => Task = "/v1/tasks";
+
+    /// Runs of a task or on a device, those that were due last first; the query has to name one of the two.
+    runs: RunQuery => TaskRun = "/v1/runs";
 }
