@@ -20,15 +20,13 @@
 //! that remembers the highest one that was taken tells a replay without a clock. Copies of one datagram are
 //! the same bytes.
 
-use std::fmt;
-
 use aws_lc_rs::hmac;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use super::id::DeviceId;
 use super::limits::DATAGRAM_KEY_BYTES;
-use super::named::reasons;
+use super::named::{named, reasons};
 
 /// Length of every datagram.
 pub const DATAGRAM_BYTES: usize = 56;
@@ -91,32 +89,31 @@ impl WakeReason {
         [(Self::Sync, 1), (Self::Task, 2), (Self::Stay, 3), (Self::Probe, 4), (Self::Retrieve, 5)];
 }
 
-/// Kind of a shutdown notice.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
-#[cbor(index_only)]
-#[serde(rename_all = "snake_case")]
-pub enum NoticeKind {
-    /// It shuts down.
-    #[n(1)]
-    Shutdown,
-    /// It reboots.
-    #[n(2)]
-    Reboot,
-    /// It goes to sleep.
-    #[n(3)]
-    Suspend,
-    /// Only its agent ends.
-    #[n(4)]
-    AgentStopped,
-    /// Nothing: somebody on the device looks whether notices reach the server.
-    #[n(5)]
-    Probe,
+named! {
+    /// Kind of a shutdown notice.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
+    #[cbor(index_only)]
+    #[serde(rename_all = "snake_case")]
+    NoticeKind {
+        /// It shuts down.
+        #[n(1)]
+        Shutdown = "shutdown",
+        /// It reboots.
+        #[n(2)]
+        Reboot = "reboot",
+        /// It goes to sleep.
+        #[n(3)]
+        Suspend = "suspend",
+        /// Only its agent ends.
+        #[n(4)]
+        AgentStopped = "agent stopped",
+        /// Nothing: somebody on the device looks whether notices reach the server.
+        #[n(5)]
+        Probe = "probe",
+    }
 }
 
 impl NoticeKind {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Shutdown, Self::Reboot, Self::Suspend, Self::AgentStopped, Self::Probe];
-
     /// Its number in datagrams and in the store.
     #[must_use]
     pub fn number(self) -> u8 {
@@ -133,18 +130,6 @@ impl NoticeKind {
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.number() == number)
-    }
-}
-
-impl fmt::Display for NoticeKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Shutdown => "shutdown",
-            Self::Reboot => "reboot",
-            Self::Suspend => "suspend",
-            Self::AgentStopped => "agent stopped",
-            Self::Probe => "probe",
-        })
     }
 }
 

@@ -1,7 +1,5 @@
 //! Sections: what a sync keeps in sync, each with a digest and a revision of its own.
 
-use std::fmt;
-
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
@@ -9,50 +7,36 @@ use super::bounded;
 use super::digest::Digest;
 use super::inventory::ENTRY_BYTES;
 use super::limits::{CONDITIONS_MAX, HOST_ADDRESSES_MAX};
+use super::named::named;
 use super::settings::{Declaration, SettingsReport};
 use super::time::WallTime;
 
-/// A section that travels from the device to the server. Settings ([4](super::settings::SETTINGS_SECTION))
-/// and runs of tasks ([5](super::task::RUNS_SECTION)) travel the other way.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize,
-)]
-#[cbor(index_only)]
-#[serde(rename_all = "snake_case")]
-pub enum Section {
-    /// The installed applications.
-    #[n(1)]
-    Inventory,
-    /// The host's facts.
-    #[n(2)]
-    Host,
-    /// The condition of each managed application.
-    #[n(3)]
-    Conditions,
-}
-
-impl Section {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Inventory, Self::Host, Self::Conditions];
-
-    /// Its place in an array that holds one thing for each section.
-    #[must_use]
-    pub fn index(self) -> usize {
-        match self {
-            Self::Inventory => 0,
-            Self::Host => 1,
-            Self::Conditions => 2,
-        }
+named! {
+    /// A section that travels from the device to the server. Settings ([4](super::settings::SETTINGS_SECTION))
+    /// and runs of tasks ([5](super::task::RUNS_SECTION)) travel the other way.
+    #[derive(
+        Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize,
+    )]
+    #[cbor(index_only)]
+    #[serde(rename_all = "snake_case")]
+    Section {
+        /// The installed applications.
+        #[n(1)]
+        Inventory = "inventory",
+        /// The host's facts.
+        #[n(2)]
+        Host = "host",
+        /// The condition of each managed application.
+        #[n(3)]
+        Conditions = "conditions",
     }
 }
 
-impl fmt::Display for Section {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Inventory => "inventory",
-            Self::Host => "host",
-            Self::Conditions => "conditions",
-        })
+impl Section {
+    /// Its place in an array that holds one thing for each section.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
     }
 }
 
@@ -114,37 +98,27 @@ fn decode_addresses<Ctx>(
     bounded::list_with(decoder, HOST_ADDRESSES_MAX, |decoder| bounded::name(decoder, context))
 }
 
-/// Whether a managed application does its work.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
-#[cbor(index_only)]
-#[serde(rename_all = "snake_case")]
-pub enum Condition {
-    /// It could not be told.
-    #[n(0)]
-    Unknown,
-    /// It runs.
-    #[n(1)]
-    Running,
-    /// It was stopped.
-    #[n(2)]
-    Stopped,
-    /// It ended with an error or its supervisor gave it up.
-    #[n(3)]
-    Failed,
-    /// It is not there.
-    #[n(4)]
-    NotInstalled,
-}
-
-impl fmt::Display for Condition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Unknown => "unknown",
-            Self::Running => "running",
-            Self::Stopped => "stopped",
-            Self::Failed => "failed",
-            Self::NotInstalled => "not installed",
-        })
+named! {
+    /// Whether a managed application does its work.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
+    #[cbor(index_only)]
+    #[serde(rename_all = "snake_case")]
+    Condition {
+        /// It could not be told.
+        #[n(0)]
+        Unknown = "unknown",
+        /// It runs.
+        #[n(1)]
+        Running = "running",
+        /// It was stopped.
+        #[n(2)]
+        Stopped = "stopped",
+        /// It ended with an error or its supervisor gave it up.
+        #[n(3)]
+        Failed = "failed",
+        /// It is not there.
+        #[n(4)]
+        NotInstalled = "not installed",
     }
 }
 

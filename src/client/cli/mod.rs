@@ -33,28 +33,20 @@ use output::Output;
 const EXIT_USAGE: u8 = 2;
 
 /// Why a command did not do what it was asked.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 enum Failure {
     /// The server could not be asked, or refused.
-    Client(ClientError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// Standard output could not be written.
-    Output(io::Error),
+    #[error("can't write to standard output: {0}")]
+    Output(#[from] io::Error),
     /// It was done, and did not end well everywhere: a device was not reached, or a run did not succeed.
+    #[error("{0}")]
     NotReached(String),
     /// The arguments contradict each other.
+    #[error("{0}")]
     Usage(String),
-}
-
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
-        Self::Client(error)
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
-    }
 }
 
 /// Runs `musterctl` with these arguments, the program's name first.
@@ -69,21 +61,20 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE));
         }
     };
-    let (text, code) = match run(arguments) {
+    let failure = match run(arguments) {
         Ok(()) => return ExitCode::SUCCESS,
         // The reader, such as `head`, has seen enough.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
-        Err(Failure::Output(error)) => (format!("can't write to standard output: {error}"), 1),
-        Err(Failure::NotReached(text)) => (text, 1),
-        Err(Failure::Usage(text)) => (text, EXIT_USAGE),
-        Err(Failure::Client(error)) => {
-            let is_usage = error.code() == Some(ErrorCode::InvalidArgument);
-            (error.to_string(), if is_usage { EXIT_USAGE } else { 1 })
-        }
+        Err(failure) => failure,
     };
     // Standard error is the last place to say anything.
-    let _ = writeln!(io::stderr(), "musterctl: {}", output::plain(&text));
-    ExitCode::from(code)
+    let _ = writeln!(io::stderr(), "musterctl: {}", output::plain(&failure.to_string()));
+    let is_usage = match failure {
+        Failure::Client(error) => error.code() == Some(ErrorCode::InvalidArgument),
+        Failure::Usage(_) => true,
+        Failure::Output(_) | Failure::NotReached(_) => false,
+    };
+    ExitCode::from(if is_usage { EXIT_USAGE } else { 1 })
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {

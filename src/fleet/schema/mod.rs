@@ -15,6 +15,8 @@ mod tests;
 
 use serde_json::Value;
 
+use crate::wire::named::named;
+
 /// Deepest nesting of a schema, in levels; a value can't be checked deeper than its schema goes.
 pub const DEPTH_MAX: usize = 32;
 
@@ -60,34 +62,24 @@ impl<N> Default for Bounds<N> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Type {
-    Null,
-    Boolean,
-    Integer,
-    Number,
-    String,
-    Array,
-    Object,
-}
-
-impl Type {
-    const ALL: [(Self, &'static str); 7] = [
-        (Self::Null, "null"),
-        (Self::Boolean, "boolean"),
-        (Self::Integer, "integer"),
-        (Self::Number, "number"),
-        (Self::String, "string"),
-        (Self::Array, "array"),
-        (Self::Object, "object"),
-    ];
-
-    fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|(_, known)| *known == name).map(|(kind, _)| kind)
-    }
-
-    fn name(self) -> &'static str {
-        Self::ALL.into_iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+named! {
+    /// Type of a value.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    Type {
+        /// `null`.
+        Null = "null",
+        /// `true` or `false`.
+        Boolean = "boolean",
+        /// A number without a fraction.
+        Integer = "integer",
+        /// Any number.
+        Number = "number",
+        /// A text.
+        String = "string",
+        /// A list.
+        Array = "array",
+        /// Names and values.
+        Object = "object",
     }
 }
 

@@ -77,17 +77,15 @@ fn properties_of(
 }
 
 fn types(value: &Value) -> Option<Vec<Type>> {
+    let of_name = |name: &Value| Type::ALL.into_iter().find(|kind| name.as_str() == Some(kind.name()));
     match value {
-        Value::String(name) => Some(vec![Type::from_name(name)?]),
-        Value::Array(names) if !names.is_empty() => {
-            names.iter().map(|name| Type::from_name(name.as_str()?)).collect()
-        }
-        _ => None,
+        Value::Array(names) if !names.is_empty() => names.iter().map(of_name).collect(),
+        name => Some(vec![of_name(name)?]),
     }
 }
 
 fn type_names() -> String {
-    let names = Type::ALL.map(|(_, name)| name).join(", ");
+    let names = Type::ALL.map(Type::name).join(", ");
     format!("must be one of {names}, or an array of them")
 }
 

@@ -8,7 +8,6 @@ mod process;
 mod reach;
 mod steps;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,18 +26,13 @@ pub(crate) struct DemoArguments {
 }
 
 /// Why a step did not work.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 struct Failure(String);
 
 impl Failure {
     fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -1,13 +1,12 @@
 //! Devices.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::{Keep, Timestamp};
 use crate::wire::datagram::NoticeKind;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
+use crate::wire::named::named;
 use crate::wire::presence::Presence;
 use crate::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
 use crate::wire::settings::{SettingsReport, SettingsState};
@@ -114,25 +113,25 @@ pub struct DeviceDetail {
     pub link: Option<Link>,
 }
 
-/// Whether wakes, which are UDP datagrams, reach a device.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum UdpReach {
-    /// Nothing is known: it has named no port, or its address is new.
-    #[default]
-    Unknown,
-    /// One was sent to learn it; the next sync tells.
-    Probing,
-    /// They did, when that was looked at last.
-    Reached,
-    /// They did not.
-    Unreached,
+named! {
+    /// Whether wakes, which are UDP datagrams, reach a device.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    #[non_exhaustive]
+    UdpReach {
+        /// Nothing is known: it has named no port, or its address is new.
+        #[default]
+        Unknown = "unknown",
+        /// One was sent to learn it; the next sync tells.
+        Probing = "probing",
+        /// They did, when that was looked at last.
+        Reached = "reached",
+        /// They did not.
+        Unreached = "unreached",
+    }
 }
 
 impl UdpReach {
-    const ALL: [Self; 4] = [Self::Unknown, Self::Probing, Self::Reached, Self::Unreached];
-
     /// Its number in the store.
     #[must_use]
     pub fn number(self) -> u8 {
@@ -143,17 +142,6 @@ impl UdpReach {
     #[must_use]
     pub fn from_number(number: u8) -> Self {
         Self::ALL.into_iter().find(|reach| reach.number() == number).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for UdpReach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Unknown => "unknown",
-            Self::Probing => "probing",
-            Self::Reached => "reached",
-            Self::Unreached => "unreached",
-        })
     }
 }
 
