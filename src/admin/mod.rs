@@ -64,10 +64,10 @@ struct Shared {
 /// That state, as a handler is given it.
 type Admin = State<Arc<Shared>>;
 
-/// What a handler answers with.
+/// The answer of a handler.
 type Answer<T> = Result<Json<T>, ApiError>;
 
-/// What a handler answers with that has made something.
+/// The answer of a handler that has made something.
 type Created<T> = Result<(StatusCode, Json<T>), ApiError>;
 
 impl Shared {

@@ -122,7 +122,7 @@ impl Client {
 
 /// Declares methods that ask one thing: method, path, and body when there is one.
 macro_rules! asks {
-    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) -> $answer:ty = $method:ident $path:expr $(, $body:ident)?;)*) => {
+    ($($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),*) -> $answer:ty = $method:ident $path:expr $(, $body:ident)?;)*) => {
         impl Client {
             $(
                 $(#[$doc])*
@@ -141,75 +141,75 @@ macro_rules! asks {
 
 asks! {
     /// The server at a glance.
-    status() -> Status = GET "/v1/status";
+    fn status() -> Status = GET "/v1/status";
 
     /// Makes a join token. Its secret is in the answer and nowhere else.
-    create_token(new: &NewToken) -> CreatedToken = POST "/v1/tokens", new;
+    fn create_token(new: &NewToken) -> CreatedToken = POST "/v1/tokens", new;
 
     /// Withdraws a join token. Devices that enrolled with it stay.
     /// Refused with `not_found` when there is no such token.
-    revoke_token(id: TokenId) -> Token = DELETE format!("/v1/tokens/{id}");
+    fn revoke_token(id: TokenId) -> Token = DELETE format!("/v1/tokens/{id}");
 
     /// One device, whole; by name or id.
     /// Refused with `not_found` when there is no such device.
-    device(name_or_id: &str) -> DeviceDetail = GET pages::path("/v1/devices", name_or_id);
+    fn device(name_or_id: &str) -> DeviceDetail = GET pages::path("/v1/devices", name_or_id);
 
     /// Why a device is in sync or not, and when it will be; by name or id.
     /// Refused with `not_found` when there is no such device.
-    why(name_or_id: &str) -> Why = GET format!("{}/why", pages::path("/v1/devices", name_or_id));
+    fn why(name_or_id: &str) -> Why = GET format!("{}/why", pages::path("/v1/devices", name_or_id));
 
     /// Changes a device; by name or id.
     /// Refused with `not_found` when there is no such device, `conflict` when the new name is taken.
-    change_device(name_or_id: &str, change: &DeviceChange) -> Device = PATCH pages::path("/v1/devices", name_or_id), change;
+    fn change_device(name_or_id: &str, change: &DeviceChange) -> Device = PATCH pages::path("/v1/devices", name_or_id), change;
 
     /// Removes a device; by name or id. It is refused from then on, its open link is closed, its events stay.
     /// Refused with `not_found` when there is no such device.
-    remove_device(name_or_id: &str) -> Device = DELETE pages::path("/v1/devices", name_or_id);
+    fn remove_device(name_or_id: &str) -> Device = DELETE pages::path("/v1/devices", name_or_id);
 
     /// Makes a group, with every group above it that doesn't exist; one that exists gets the settings that
     /// are named.
-    create_group(new: &NewGroup) -> NewGroup = POST "/v1/groups", new;
+    fn create_group(new: &NewGroup) -> NewGroup = POST "/v1/groups", new;
 
     /// Moves a group, or says how many devices that would give other settings.
-    move_group(asked: &GroupMove) -> SettingsChanged = POST "/v1/groups/move", asked;
+    fn move_group(asked: &GroupMove) -> SettingsChanged = POST "/v1/groups/move", asked;
 
     /// Removes a group, or says how many devices that would give other settings.
-    remove_group(asked: &GroupRemoval) -> SettingsChanged = POST "/v1/groups/remove", asked;
+    fn remove_group(asked: &GroupRemoval) -> SettingsChanged = POST "/v1/groups/remove", asked;
 
     /// Sets a group's policy.
-    set_policy(new: &NewPolicy) -> SettingsChanged = POST "/v1/policies", new;
+    fn set_policy(new: &NewPolicy) -> SettingsChanged = POST "/v1/policies", new;
 
     /// Removes a group's policy.
     /// Refused with `not_found` when there is none.
-    remove_policy(asked: &PolicyRemoval) -> SettingsChanged = POST "/v1/policies/remove", asked;
+    fn remove_policy(asked: &PolicyRemoval) -> SettingsChanged = POST "/v1/policies/remove", asked;
 
     /// Sets a device's own settings.
-    set_settings(new: &NewPolicy) -> SettingsChanged = POST "/v1/settings", new;
+    fn set_settings(new: &NewPolicy) -> SettingsChanged = POST "/v1/settings", new;
 
     /// Removes a device's own settings.
     /// Refused with `not_found` when there are none.
-    remove_settings(asked: &PolicyRemoval) -> SettingsChanged = POST "/v1/settings/remove", asked;
+    fn remove_settings(asked: &PolicyRemoval) -> SettingsChanged = POST "/v1/settings/remove", asked;
 
     /// Settings that a device should have, by application, and its report of them; by name or id.
     /// Refused with `not_found` when there is no such device.
-    settings(name_or_id: &str) -> Vec<ApplicationSettings> = GET format!("{}/settings", pages::path("/v1/devices", name_or_id));
+    fn settings(name_or_id: &str) -> Vec<ApplicationSettings> = GET format!("{}/settings", pages::path("/v1/devices", name_or_id));
 
     /// Makes a task.
     /// Refused with `not_found` when there is no such device or group.
-    create_task(new: &NewTask) -> CreatedTask = POST "/v1/tasks", new;
+    fn create_task(new: &NewTask) -> CreatedTask = POST "/v1/tasks", new;
 
     /// One task, whole but for its runs.
     /// Refused with `not_found` when there is no such task.
-    task(id: TaskId) -> TaskDetail = GET format!("/v1/tasks/{id}");
+    fn task(id: TaskId) -> TaskDetail = GET format!("/v1/tasks/{id}");
 
     /// Cancels a task, and those of its runs that have not ended. A device is told to end a run that it
     /// executes already.
     /// Refused with `not_found` when there is no such task.
-    cancel_task(id: TaskId) -> Task = POST format!("/v1/tasks/{id}/cancel");
+    fn cancel_task(id: TaskId) -> Task = POST format!("/v1/tasks/{id}/cancel");
 
     /// One run, with what its program wrote.
     /// Refused with `not_found` when there is no such run.
-    run(id: RunId) -> RunDetail = GET format!("/v1/runs/{id}");
+    fn run(id: RunId) -> RunDetail = GET format!("/v1/runs/{id}");
 }
 
 /// Declares methods that list: the query, the items, the path.

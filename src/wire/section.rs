@@ -12,8 +12,9 @@ use super::settings::{Declaration, SettingsReport};
 use super::time::WallTime;
 
 named! {
-    /// A section that travels from the device to the server. Settings ([4](super::settings::SETTINGS_SECTION))
-    /// and runs of tasks ([5](super::task::RUNS_SECTION)) travel the other way.
+    /// A section that travels from the device to the server. Settings
+    /// ([4](super::settings::SETTINGS_SECTION)) and runs of tasks ([5](super::task::RUNS_SECTION)) travel the
+    /// other way.
     #[derive(
         Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize,
     )]

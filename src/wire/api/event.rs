@@ -41,8 +41,8 @@ named! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     EventSource {
-        /// The device, or something on it. Its application is prefixed with [`CLAIMED_PREFIX`] when it claims a
-        /// name of the server.
+        /// The device, or something on it. Its application is prefixed with [`CLAIMED_PREFIX`] when it claims
+        /// a name of the server.
         #[default]
         Device = "device",
         /// The server: no device can say this.

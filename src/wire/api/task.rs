@@ -127,8 +127,8 @@ pub struct NewTask {
     pub definition: TaskDefinition,
 }
 
-/// Reads what the keys of [`NewTask`] itself leave. An unknown key is refused here, with all that are allowed:
-/// serde names none where it flattens.
+/// Reads what the keys of [`NewTask`] itself leave. An unknown key is refused here, with all that are
+/// allowed: serde names none where it flattens.
 fn definition<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TaskDefinition, D::Error> {
     let rest = Map::deserialize(deserializer)?;
     TaskDefinition::deserialize(Value::Object(rest)).map_err(|error| {
