@@ -34,7 +34,7 @@ pub struct Options {
     /// Memory for records that wait for the flusher. It is resident all the time.
     pub window_bytes: u64,
     /// The rule by which segments are deleted without being asked for. `None`: nothing; see
-    /// [`Journal::delete_before`].
+    /// [`Journal::delete_before`](super::Journal::delete_before).
     pub retention: Option<Retention>,
     /// Most bytes on disk: beyond it there is no room. `None`: whatever the disk has. Segments that were set
     /// aside do not count.
