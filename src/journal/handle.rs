@@ -8,7 +8,7 @@ use super::catalog::{Catalog, Damage, SegmentInfo};
 use super::core::{Core, OpenError, Options, Retention};
 use super::files::FileStorage;
 use super::layout::{Position, Record, RecordView};
-use super::leader::{Flushed, Flusher, Leader};
+use super::leader::{Flusher, Leader};
 use super::preallocator::Preallocator;
 use super::reader::Reader;
 use super::recovery::{Known, records_room, recover};
@@ -17,6 +17,7 @@ use super::status::{Health, State, Stats};
 use super::storage::Storage;
 use super::tail::{AppendError, Tail};
 use super::tail_writer::TailWriter;
+use crate::machine::commit_delay::Flushed;
 use crate::sync::Mutex;
 
 /// Findings of the opening.

@@ -14,25 +14,12 @@ use super::layout::Position;
 use super::status::Notice;
 use super::storage::Storage;
 use super::tail_writer::{FlushError, TailWriter};
+use crate::machine::commit_delay::Flushed;
 use crate::sync::{self, AtomicBool, AtomicU64, Instant, Thread, TryLock, TryLockGuard, fence};
 
 /// The appending thread waits for a durable write that takes no longer than this. While it takes longer, a
 /// thread with sockets has something better to do.
 const FAST_MICROSECONDS_MAX: u64 = 500;
-
-/// Outcome of a request to flush on the calling thread.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use]
-pub enum Flushed {
-    /// All that was appended before is durable, or the journal has failed; the callback was called.
-    Done,
-    /// Others are at it, perhaps without what was appended last. When they are done there is a notice
-    /// ([`Notice::Durable`]): then it can be tried again.
-    ByOthers,
-    /// It is not done: the disk takes its time, or nobody has the leadership. The journal's thread is for
-    /// that.
-    NotHere,
-}
 
 /// The one that flushes while no threads do it: [`Threads`](super::Threads) take it. There is one for each
 /// journal.

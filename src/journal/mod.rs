@@ -51,6 +51,7 @@ mod verify;
 mod zeros;
 
 pub use self::core::{OpenError, Options, Retention};
+pub use crate::machine::commit_delay::Flushed;
 pub use archive::{Archive, ArchiveBackward, ArchiveStats, original};
 pub use archiver::{ArchiveError, ArchiveOptions, ArchiveTrouble, Archiver};
 pub use catalog::{Damage, SegmentInfo, SegmentState};
@@ -58,7 +59,7 @@ pub use direct::PAGE_BYTES;
 pub use files::{DirectoryError, FileStorage};
 pub use handle::{Journal, Opened, Recovery};
 pub use layout::{HEADER_BLOCK_BYTES, Position, Record, RecordView, SegmentHeader, Summary};
-pub use leader::{Flushed, Flusher};
+pub use leader::Flusher;
 pub use preallocator::{Preallocated, Preallocator};
 pub use reader::{Backward, Forward, Item, ReadError, Reader};
 pub use recovery::RecoveryError;

@@ -34,12 +34,6 @@ impl<K: Copy + Eq + Hash> Default for AckQueue<K> {
 }
 
 impl<K: Copy + Eq + Hash> AckQueue<K> {
-    /// A queue in which nothing waits.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// A queue in which nothing waits, and whose entries are merged when there are more than this many.
     #[must_use]
     pub fn merging_above(entries_max: usize) -> Self {
@@ -131,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_link_gets_one_acknowledgement_for_all_that_became_durable() {
-        let mut queue = AckQueue::new();
+        let mut queue = AckQueue::default();
         queue.push(100, 'a', Epoch(1), 1);
         queue.push(200, 'b', Epoch(1), 5);
         queue.push(300, 'a', Epoch(1), 2);
@@ -151,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_sent_again_while_the_disk_hangs_does_not_pile_up() {
-        let mut acks = AckQueue::new();
+        let mut acks = AckQueue::default();
         for number in 0..1_000_000_u64 {
             acks.push(640 + number % 3, number % 3, Epoch(7), 10 + number % 3);
             assert!(acks.len() <= ENTRIES_MAX, "{} entries", acks.len());

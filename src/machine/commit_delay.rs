@@ -27,6 +27,20 @@ const LATE_MICROSECONDS: u64 = 200;
 /// Without trust it is tried once in this many times.
 const TRIAL_EVERY: u8 = 32;
 
+/// Outcome of a request to flush on the calling thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Flushed {
+    /// All that was appended before is durable, or the journal has failed; the callback was called.
+    Done,
+    /// Others are at it, perhaps without what was appended last. When they are done there is a notice
+    ///: then it can be tried again.
+    ByOthers,
+    /// It is not done: the disk takes its time, or nobody has the leadership. The journal's thread is for
+    /// that.
+    NotHere,
+}
+
 /// A thread's experience with it.
 #[derive(Clone, Debug, Default)]
 pub struct CommitDelay {

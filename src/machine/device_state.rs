@@ -61,6 +61,17 @@ impl std::fmt::Debug for LinkRef {
     }
 }
 
+/// Status of a certificate at this server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CertificateStatus {
+    /// It belongs to this device of the fleet.
+    Known(DeviceId),
+    /// It belonged to this device, which an administrator has removed.
+    Removed(DeviceId),
+    /// Nobody here has seen it.
+    Unknown,
+}
+
 /// One device, in memory: a sync in which nothing changed and an event need nothing else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DeviceState {

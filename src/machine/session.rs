@@ -67,6 +67,10 @@ pub const MALFORMED_MAX: u8 = 8;
 /// When a device is to come again that could not be served, in seconds at least: the caller spreads it.
 pub const LATER_SECONDS: u32 = 5;
 
+/// A device is told this when an administrator has removed it.
+pub const REMOVED: &str =
+    "this device was removed from the server; to come back it has to enrol again with a new token";
+
 /// Answer of the server to a sync, worked out by the caller from the device's record and the time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SyncPolicy {
@@ -263,7 +267,7 @@ impl Session {
         let is_device = matches!(self.state, State::Known { .. });
         match error {
             MessageError::UnknownKind(_) if is_device => {
-                self.report(ErrorCode::UnknownKind, &error.to_string(), out);
+                out.push(report(ErrorCode::UnknownKind, &error.to_string()));
             }
             MessageError::UnknownKind(_) => {
                 self.report_fault(ErrorCode::UnknownKind, &error.to_string(), out);
@@ -276,7 +280,7 @@ impl Session {
     fn report_fault(&mut self, code: ErrorCode, reason: &str, out: &mut Vec<Command<'_>>) {
         self.malformed += 1;
         if self.malformed < MALFORMED_MAX {
-            self.report(code, reason, out);
+            out.push(report(code, reason));
         } else {
             self.refuse(code, reason, CloseReason::Malformed, out);
         }
@@ -300,7 +304,7 @@ impl Session {
                     EnrolmentOutcome::Refused(report) => out.push(Command::Send(ToAgent::Error(report))),
                     EnrolmentOutcome::Failed => {
                         let reason = "the server could not store the enrolment; its log says why. Try again";
-                        self.report(ErrorCode::Internal, reason, out);
+                        out.push(report(ErrorCode::Internal, reason));
                     }
                 }
                 self.close(CloseReason::EnrolmentDone, out);
@@ -381,9 +385,7 @@ impl Session {
 
     /// The device was removed by an administrator, or is not known any more.
     pub fn removed(&mut self, out: &mut Vec<Command<'_>>) {
-        let reason =
-            "this device was removed from the server; to come back it has to enrol again with a new token";
-        self.refuse(ErrorCode::DeviceRemoved, reason, CloseReason::DeviceRemoved, out);
+        self.refuse(ErrorCode::DeviceRemoved, REMOVED, CloseReason::DeviceRemoved, out);
     }
 
     /// The server stops: the device is told when to come again.
@@ -492,13 +494,9 @@ impl Session {
         self.deadline = CoarseMoment::not_before(now.moment.plus_seconds(seconds));
     }
 
-    fn report(&mut self, code: ErrorCode, reason: &str, out: &mut Vec<Command<'_>>) {
-        out.push(report(code, reason));
-    }
-
     fn refuse(&mut self, code: ErrorCode, reason: &str, close: CloseReason, out: &mut Vec<Command<'_>>) {
         if !matches!(self.state, State::Closing { .. }) {
-            self.report(code, reason, out);
+            out.push(report(code, reason));
             self.close(close, out);
         }
     }

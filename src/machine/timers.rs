@@ -72,12 +72,6 @@ impl<K: Ord + Copy, D: Deadline> Timers<K, D> {
     /// Deadline that is armed for an owner without an entry.
     pub const NEVER: D = D::NEVER;
 
-    /// No deadlines yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Arms a deadline. Call it once for an owner, and again only when its deadline moves forward.
     pub fn arm(&mut self, deadline: Moment, owner: K) {
         self.push((D::not_before(deadline), owner));
@@ -211,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_is_due_comes_out_earliest_first() {
-        let mut timers: Timers<_> = Timers::new();
+        let mut timers: Timers<_> = Timers::default();
         for (deadline, owner) in [(30, 'c'), (10, 'a'), (20, 'b')] {
             timers.arm(Moment(deadline), owner);
         }
@@ -225,7 +219,7 @@ mod tests {
 
     #[test]
     fn whatever_its_deadline_does_an_owner_has_one_entry_in_the_end() {
-        let mut timers: Timers<_> = Timers::new();
+        let mut timers: Timers<_> = Timers::default();
         let mut random = Random::new(11);
         let mut owners = [(Timers::<usize>::NEVER, Moment(0)); 50];
         let mut now = Moment(0);
@@ -265,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_deadline_far_ahead_may_move_forward_and_leave_nothing_behind() {
-        let (mut timers, mut armed): (Timers<_>, _) = (Timers::new(), Timers::<u8>::NEVER);
+        let (mut timers, mut armed): (Timers<_>, _) = (Timers::default(), Timers::<u8>::NEVER);
         let at = |seconds| Moment(0).plus_seconds(seconds);
         timers.bring_forward(&mut armed, at(960), at(0), 1);
         // Heard: it will be heard again within a minute.
@@ -283,7 +277,7 @@ mod tests {
 
     #[test]
     fn kept_coarsely_a_deadline_comes_due_with_the_tenth_of_a_second_that_follows_it() {
-        let (mut timers, mut armed) = (Timers::<u32, CoarseMoment>::new(), CoarseMoment::NEVER);
+        let (mut timers, mut armed) = (Timers::<u32, CoarseMoment>::default(), CoarseMoment::NEVER);
         let at = |milliseconds| Moment(0).plus_milliseconds(milliseconds);
         timers.bring_forward(&mut armed, at(2_010), at(0), 7);
         timers.bring_forward(&mut armed, at(2_099), at(0), 7);
@@ -299,7 +293,7 @@ mod tests {
 
     #[test]
     fn entries_of_owners_who_have_gone_are_forgotten_with_their_memory() {
-        let mut timers: Timers<_> = Timers::new();
+        let mut timers: Timers<_> = Timers::default();
         let mut random = Random::new(3);
         for owner in 0..10_000u32 {
             timers.arm(Moment(random.up_to(1_000)), owner);
@@ -318,7 +312,7 @@ mod tests {
 
     #[test]
     fn it_gives_what_the_standard_heap_gives_and_gives_its_memory_back() {
-        let (mut timers, mut model): (Timers<_>, _) = (Timers::new(), BinaryHeap::new());
+        let (mut timers, mut model): (Timers<_>, _) = (Timers::default(), BinaryHeap::new());
         let mut random = Random::new(7);
         let mut now = 0;
         for step in 0..20_000u32 {

@@ -182,7 +182,7 @@ impl WakeScheduler {
         Self {
             calls: HashMap::new(),
             queue: VecDeque::new(),
-            timers: Timers::new(),
+            timers: Timers::default(),
             actions: VecDeque::new(),
             random: Random::new(seed),
             begins_at: Moment(0),

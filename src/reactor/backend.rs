@@ -4,22 +4,12 @@ use std::net::IpAddr;
 
 use super::channel::CertificateStatus;
 use crate::machine::command::Job;
+pub use crate::machine::commit_delay::Flushed;
 use crate::machine::device_state::LinkRef;
 use crate::machine::endpoint::Services;
 use crate::machine::permits::Permit;
 use crate::wire::id::CertificateHash;
 use crate::wire::time::WallTime;
-
-/// Outcome of a request to make something durable while the reactor waits for it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Flushed {
-    /// It is durable.
-    Done,
-    /// Others are at it. They wake a reactor that waits elsewhere when they are done.
-    ByOthers,
-    /// It is not a matter of a moment.
-    NotHere,
-}
 
 /// The rest of the server, as a reactor sees it. Nothing here waits for a disk but [`Backend::flush_here`].
 pub trait Backend: Services + Send + Sync + 'static {

@@ -119,8 +119,8 @@ impl<B: Backend> Reactor<B> {
         });
         Ok(Self {
             poll,
-            endpoint: Endpoint::new(number, permits, AckQueue::new(), random(), Kept),
-            timers: Timers::new(),
+            endpoint: Endpoint::new(number, permits, AckQueue::default(), random(), Kept),
+            timers: Timers::default(),
             now: clock.now(),
             settings,
             backend,

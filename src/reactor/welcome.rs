@@ -8,6 +8,7 @@ use super::turn::Reactor;
 use crate::concurrency::reactors::ToReactor;
 use crate::machine::close::CloseReason;
 use crate::machine::device_state::LinkRef;
+use crate::machine::session::REMOVED;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::message::{ErrorCode, ErrorReport, Later, ToAgent};
 
@@ -36,24 +37,22 @@ impl<B: Backend> Reactor<B> {
             Some(CertificateStatus::Removed(device)) => {
                 let who = || format!("device {device} at {}", self.who(slot));
                 self.counters.strangers.note_example(CloseReason::DeviceRemoved, who);
-                self.say_removed(slot);
-                return false;
+                return self.turn_away(slot, ErrorCode::DeviceRemoved, REMOVED, CloseReason::DeviceRemoved);
             }
             Some(CertificateStatus::Unknown) => {
                 // It came with a ticket that was given out here, so that it was enrolled.
                 let _ = peer.certificate.as_deref().is_some_and(|shown| self.backend.has_issued(shown));
                 let message = "this device is not enrolled at this server any more; to come back it has to enrol again with a new token";
-                let (code, message) = (ErrorCode::NotEnrolled, message.into());
-                self.send(slot, &ToAgent::Error(ErrorReport { code, message }));
-                self.leave(slot, CloseReason::ForeignCertificate);
-                return false;
+                return self.turn_away(
+                    slot,
+                    ErrorCode::NotEnrolled,
+                    message,
+                    CloseReason::ForeignCertificate,
+                );
             }
         };
         if device.is_none() && !self.backend.is_enrolment_open(self.clock.ages().wall) {
-            let (code, message) = (ErrorCode::TokenUnknown, NO_VALID_TOKEN.into());
-            self.send(slot, &ToAgent::Error(ErrorReport { code, message }));
-            self.leave(slot, CloseReason::NoValidToken);
-            return false;
+            return self.turn_away(slot, ErrorCode::TokenUnknown, NO_VALID_TOKEN, CloseReason::NoValidToken);
         }
         self.end_arrival(slot);
         let Some(name) = self.endpoint.name(slot) else { return false };
@@ -68,7 +67,7 @@ impl<B: Backend> Reactor<B> {
             log::debug!("{}: {what}", self.who(slot));
         }
         match device {
-            None => self.enter_as_stranger(slot),
+            None => self.enter_as_stranger(slot, name),
             Some(device) => {
                 self.counters.links_of_devices.add_one();
                 self.enter_extra(device, name);
@@ -82,22 +81,21 @@ impl<B: Backend> Reactor<B> {
     }
 
     /// The link has a place among the strangers, for which another one may have to go.
-    fn enter_as_stranger(&mut self, slot: usize) {
-        let Some(name) = self.endpoint.name(slot) else { return };
+    fn enter_as_stranger(&mut self, slot: usize, name: LinkRef) {
         self.count_as_stranger(slot);
-        if let Some(evicted) = self.strangers.enter(name)
-            && let Some(slot) = self.endpoint.slot_of(evicted)
-        {
-            self.cut(slot, CloseReason::StrangerEvicted);
-        }
+        let evicted = self.strangers.enter(name);
+        self.evict_stranger(evicted);
     }
 
     /// A link that is no device's is told why it is closed: it is a stranger from now on.
     pub(super) fn leave_as_stranger(&mut self, slot: usize, name: LinkRef) {
         self.count_as_stranger(slot);
-        if let Some(evicted) = self.strangers.tell(name)
-            && let Some(slot) = self.endpoint.slot_of(evicted)
-        {
+        let evicted = self.strangers.tell(name);
+        self.evict_stranger(evicted);
+    }
+
+    fn evict_stranger(&mut self, evicted: Option<LinkRef>) {
+        if let Some(slot) = evicted.and_then(|link| self.endpoint.slot_of(link)) {
             self.cut(slot, CloseReason::StrangerEvicted);
         }
     }
@@ -161,13 +159,10 @@ impl<B: Backend> Reactor<B> {
         self.leave(slot, reason);
     }
 
-    fn say_removed(&mut self, slot: usize) {
-        let message =
-            "this device was removed from the server; to come back it has to enrol again with a new token";
-        self.send(
-            slot,
-            &ToAgent::Error(ErrorReport { code: ErrorCode::DeviceRemoved, message: message.into() }),
-        );
-        self.leave(slot, CloseReason::DeviceRemoved);
+    /// Tells the peer why its link is closed; `false`, as it was.
+    fn turn_away(&mut self, slot: usize, code: ErrorCode, message: &str, reason: CloseReason) -> bool {
+        self.send(slot, &ToAgent::Error(ErrorReport { code, message: message.into() }));
+        self.leave(slot, reason);
+        false
     }
 }

@@ -112,6 +112,10 @@ pub(super) struct Counted {
 }
 
 /// The reasons that occurred, the most frequent first.
+fn time(milliseconds: Option<u64>) -> Option<Timestamp> {
+    milliseconds.map(|milliseconds| WallTime(milliseconds).into())
+}
+
 fn counted<R: Copy>(counts: Vec<(R, u64)>, name: impl Fn(R) -> &'static str) -> Vec<CloseCount> {
     let occurred = counts.into_iter().filter(|(_, count)| *count > 0);
     let mut counted: Vec<_> =
@@ -123,7 +127,6 @@ fn counted<R: Copy>(counts: Vec<(R, u64)>, name: impl Fn(R) -> &'static str) -> 
 impl Counted {
     fn warnings(&self) -> WarningsStatus {
         let ArchiveStats { journal, segments_lost, failure } = self.archive.stats();
-        let time = |milliseconds: Option<u64>| milliseconds.map(|ms| Timestamp::from(WallTime(ms)));
         let is_damaged = |stats: &Stats| !stats.damages.is_empty() || stats.set_aside > 0;
         WarningsStatus {
             bytes: journal.as_ref().map_or(0, |stats| stats.bytes),
@@ -153,17 +156,13 @@ impl Gauges for Counted {
     fn links(&self) -> LinkTotals {
         let closes = counted(self.counters.all_closes(), CloseReason::name);
         let handshakes = self.counters.handshakes_full.get() + self.counters.handshakes_resumed.get();
+        let microseconds = self.counters.handshake_microseconds.get();
         LinkTotals {
             open: self.counters.links_open.get(),
             accepted: self.counters.links_accepted.get(),
             handshakes,
             handshakes_under_way: self.counters.handshakes_under_way.get(),
-            handshake_microseconds: self
-                .counters
-                .handshake_microseconds
-                .get()
-                .checked_div(handshakes)
-                .unwrap_or_default(),
+            handshake_microseconds: microseconds.checked_div(handshakes).unwrap_or_default(),
             held_back: self.counters.handshakes_held_back.get(),
             strangers: self.counters.strangers.total(),
             handshakes_resumed: self.counters.handshakes_resumed.get(),
@@ -199,7 +198,6 @@ impl Gauges for Counted {
             to: damage.to.0,
             what: damage.what.to_owned(),
         };
-        let time = |milliseconds: Option<u64>| milliseconds.map(|ms| Timestamp::from(WallTime(ms)));
         JournalStatus {
             condition,
             since,

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::config::Config;
+use super::event_log::seconds;
 use super::members::Issued;
 use super::presence::Announcer;
 use super::workers::JobSender;
@@ -15,18 +17,18 @@ use crate::concurrency::calls::ToWakeScheduler;
 use crate::concurrency::counters::Counters;
 use crate::concurrency::mailbox::Mailbox;
 use crate::fleet::pacing;
-use crate::journal::{self, AppendError, Journal, NoRoom, Record};
+use crate::journal::{AppendError, Flushed, Journal, NoRoom, Record};
 use crate::machine::command::{CallStep, Job};
 use crate::machine::device_state::{DeviceState, LinkRef};
 use crate::machine::endpoint::{AppendRefusal, Services};
 use crate::machine::permits::{Permit, Permits};
-use crate::machine::rate::{BURST_BYTES_DEFAULT, BYTES_PER_SECOND_DEFAULT, EventRate};
+use crate::machine::rate::EventRate;
 use crate::machine::reach::UdpReach;
 use crate::machine::record;
 use crate::machine::restored::{Claim, RestoreWatch, WITNESSES};
 use crate::machine::session::{LATER_SECONDS, SyncPolicy};
+use crate::reactor::Backend;
 use crate::reactor::channel::{CertificateStatus, Membership as _};
-use crate::reactor::{Backend, Flushed};
 use crate::store::Store;
 use crate::store::table::RecordGuard;
 use crate::wire::id::{CertificateHash, DeviceId, Epoch};
@@ -50,94 +52,50 @@ pub(super) struct LiveBackend {
     pub(super) permits: Permits,
     pub(super) members: Arc<Issued>,
     pub(super) announcer: Announcer,
-    wake_scheduler: Mailbox<ToWakeScheduler>,
+    pub(super) wake_scheduler: Mailbox<ToWakeScheduler>,
     pub(super) counters: Arc<Counters>,
     /// The UDP port of notices, when it is not that of TCP.
-    notice_port: Option<u16>,
-    server_epoch: Arc<AtomicU64>,
-    restored: Arc<Mutex<RestoreWatch>>,
+    pub(super) notice_port: Option<u16>,
+    pub(super) server_epoch: Arc<AtomicU64>,
+    pub(super) restored: Arc<Mutex<RestoreWatch>>,
+    /// Cores that reactors run on.
+    pub(super) cores: usize,
+    pub(super) reactors: usize,
+    pub(super) settings: Settings,
+}
+
+/// Parts that a reload changes. Nothing is allowed before [`LiveBackend::set`] was called.
+#[derive(Default)]
+pub(super) struct Settings {
     keep_seconds: AtomicU32,
     pub(super) keep_unreachable: Arc<AtomicBool>,
     persistent_max: AtomicU64,
-    /// Cores that reactors run on.
-    cores: u64,
-    reactors: u64,
-    /// Of each device's events: bytes in a second, and at once.
-    event_bytes: (AtomicU64, AtomicU64),
+    /// Of each device's events.
+    bytes_per_second: AtomicU64,
+    burst_bytes: AtomicU64,
     /// Most handshakes in a second, as an administrator says; `u64::MAX`: nobody does.
     handshakes_per_second: AtomicU64,
 }
 
-/// The parts of a backend.
-pub(super) struct BackendParts {
-    pub(super) store: Store,
-    pub(super) journal: Journal,
-    pub(super) jobs: JobSender,
-    pub(super) permits: Permits,
-    pub(super) members: Arc<Issued>,
-    pub(super) announcer: Announcer,
-    pub(super) wake_scheduler: Mailbox<ToWakeScheduler>,
-    pub(super) counters: Arc<Counters>,
-    pub(super) notice_port: Option<u16>,
-    pub(super) server_epoch: Epoch,
-    pub(super) reactors: usize,
-}
-
 impl LiveBackend {
-    /// Nobody's link stays until [`LiveBackend::set_keeping`] says more.
-    pub(super) fn new(parts: BackendParts) -> Self {
-        let BackendParts {
-            store,
-            journal,
-            jobs,
-            permits,
-            members,
-            announcer,
-            wake_scheduler,
-            counters,
-            notice_port,
-            server_epoch,
-            reactors,
-        } = parts;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            store,
-            journal,
-            jobs,
-            permits,
-            members,
-            announcer,
-            wake_scheduler,
-            counters,
-            notice_port,
-            server_epoch: Arc::new(AtomicU64::new(server_epoch.0)),
-            restored: Arc::default(),
-            keep_seconds: AtomicU32::default(),
-            keep_unreachable: Arc::default(),
-            persistent_max: AtomicU64::default(),
-            cores: cores.min(reactors) as u64,
-            reactors: reactors.max(1) as u64,
-            event_bytes: (AtomicU64::new(BYTES_PER_SECOND_DEFAULT), AtomicU64::new(BURST_BYTES_DEFAULT)),
-            handshakes_per_second: AtomicU64::new(u64::MAX),
-        }
-    }
-
-    /// No more handshakes than this begin in a second; `None`: as many as there is time for.
-    pub(super) fn set_handshakes(&self, per_second: Option<usize>) {
-        let per_second = per_second.map_or(u64::MAX, |rate| rate as u64);
-        self.handshakes_per_second.store(per_second, Ordering::Relaxed);
-    }
-
-    /// Sets the share of the log that the events of each device may take from now on.
-    pub(super) fn set_event_rate(&self, rate: EventRate) {
-        self.event_bytes.0.store(rate.bytes_per_second, Ordering::Relaxed);
-        self.event_bytes.1.store(rate.burst_bytes, Ordering::Relaxed);
+    /// Sets how many handshakes begin in a second, the share of the log that the events of each device may
+    /// take, and whose links stay and how they show that they are alive, from the next sync of each device.
+    pub(super) fn set(&self, config: &Config, persistent_max: u64) {
+        let Config { links, journal, .. } = config;
+        let to = &self.settings;
+        let handshakes = links.handshakes_per_second.map_or(u64::MAX, |rate| rate as u64);
+        to.handshakes_per_second.store(handshakes, Ordering::Relaxed);
+        to.bytes_per_second.store(journal.device_rate, Ordering::Relaxed);
+        to.burst_bytes.store(journal.device_burst, Ordering::Relaxed);
+        to.keep_seconds.store(seconds(links.keep_interval), Ordering::Relaxed);
+        to.keep_unreachable.store(links.keep_unreachable, Ordering::Relaxed);
+        to.persistent_max.store(persistent_max, Ordering::Relaxed);
     }
 
     fn event_rate(&self) -> EventRate {
         EventRate {
-            bytes_per_second: self.event_bytes.0.load(Ordering::Relaxed),
-            burst_bytes: self.event_bytes.1.load(Ordering::Relaxed),
+            bytes_per_second: self.settings.bytes_per_second.load(Ordering::Relaxed),
+            burst_bytes: self.settings.burst_bytes.load(Ordering::Relaxed),
         }
     }
 
@@ -145,23 +103,17 @@ impl LiveBackend {
     fn capacity(&self) -> u64 {
         let (connections, microseconds) =
             (self.counters.links_accepted.get(), self.counters.handshake_microseconds.get());
-        let measured = pacing::devices_per_second(connections, microseconds, self.cores);
-        measured.min(self.handshakes_per_second.load(Ordering::Relaxed))
-    }
-
-    /// Whose links stay and how they show that they are alive, from the next sync of each device.
-    pub(super) fn set_keeping(&self, keep_seconds: u32, keep_unreachable: bool, persistent_max: u64) {
-        self.keep_seconds.store(keep_seconds, Ordering::Relaxed);
-        self.keep_unreachable.store(keep_unreachable, Ordering::Relaxed);
-        self.persistent_max.store(persistent_max, Ordering::Relaxed);
+        let measured = pacing::devices_per_second(connections, microseconds, self.cores as u64);
+        measured.min(self.settings.handshakes_per_second.load(Ordering::Relaxed))
     }
 
     /// Whether the device's link is to stay: an administrator says so, or wakes do not reach it and there is
     /// room.
     fn is_to_stay(&self, record: &DeviceState) -> bool {
         let is_unreached =
-            record.udp_reach == UdpReach::Unreached && self.keep_unreachable.load(Ordering::Relaxed);
-        let has_room = || self.counters.links_of_devices.get() < self.persistent_max.load(Ordering::Relaxed);
+            record.udp_reach == UdpReach::Unreached && self.settings.keep_unreachable.load(Ordering::Relaxed);
+        let has_room =
+            || self.counters.links_of_devices.get() < self.settings.persistent_max.load(Ordering::Relaxed);
         record.keep_connected || (is_unreached && has_room())
     }
 
@@ -202,7 +154,7 @@ impl Services for LiveBackend {
             interval_seconds,
             keep_seconds: record
                 .filter(|record| self.is_to_stay(record))
-                .map(|_| self.keep_seconds.load(Ordering::Relaxed)),
+                .map(|_| self.settings.keep_seconds.load(Ordering::Relaxed)),
             reconnect_seconds: record.map_or(0, |record| {
                 // No longer than a device takes that finds nobody: after that it counts as lost.
                 let longest =
@@ -287,7 +239,7 @@ impl Services for LiveBackend {
     }
 
     fn devices_per_second(&self) -> u64 {
-        self.capacity() / self.reactors
+        self.capacity() / self.reactors.max(1) as u64
     }
 
     fn reconnect_seconds(&self) -> u32 {
@@ -311,11 +263,7 @@ impl Backend for LiveBackend {
     }
 
     fn flush_here(&self) -> Flushed {
-        match self.journal.flush_here() {
-            journal::Flushed::Done => Flushed::Done,
-            journal::Flushed::ByOthers => Flushed::ByOthers,
-            journal::Flushed::NotHere => Flushed::NotHere,
-        }
+        self.journal.flush_here()
     }
 
     fn is_flushing(&self) -> bool {

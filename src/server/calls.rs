@@ -114,19 +114,14 @@ impl Calls for CallHandle {
 /// Owner of the UDP port: drives the wake scheduler on the port's thread.
 pub(super) struct CallDriver {
     wake_scheduler: WakeScheduler,
-    table: Arc<DeviceTable>,
-    identity: Arc<Identity>,
-    announcer: Announcer,
-    mailboxes: ReactorMailboxes,
-    counters: Arc<Counters>,
-    clock: Clock,
+    tools: CallTools,
     waiting: Arc<Mutex<Waiting>>,
     load: Arc<Load>,
     /// Wakes that devices asked for, the oldest first: at most [`PROBES_MAX`].
     probes: VecDeque<Outgoing>,
 }
 
-/// The parts of a [`CallDriver`].
+/// The parts of the server that a [`CallDriver`] works with.
 pub(super) struct CallTools {
     pub(super) table: Arc<DeviceTable>,
     pub(super) identity: Arc<Identity>,
@@ -134,8 +129,6 @@ pub(super) struct CallTools {
     pub(super) mailboxes: ReactorMailboxes,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: Clock,
-    pub(super) seed: u64,
-    pub(super) failures: Failures,
 }
 
 /// The port's thread, running.
@@ -146,7 +139,12 @@ pub(super) struct CallThread {
 
 impl CallThread {
     /// Starts the thread. The handle is administration's way to it.
-    pub(super) fn start(port: Port, tools: CallTools) -> Result<(Self, CallHandle), ServerError> {
+    pub(super) fn start(
+        port: Port,
+        tools: CallTools,
+        seed: u64,
+        failures: Failures,
+    ) -> Result<(Self, CallHandle), ServerError> {
         let mailbox = port.mailbox_of_administration();
         let (waiting, load) = (Arc::<Mutex<Waiting>>::default(), Arc::<Load>::default());
         let handle = CallHandle {
@@ -155,21 +153,8 @@ impl CallThread {
             next_operation: AtomicU64::new(NO_OPERATION + 1),
             load: load.clone(),
         };
-        let CallTools { table, identity, announcer, mailboxes, counters, clock, seed, failures } = tools;
-        let wake_scheduler = WakeScheduler::new(seed);
-        let probes = VecDeque::new();
-        let owner = CallDriver {
-            wake_scheduler,
-            table,
-            identity,
-            announcer,
-            mailboxes,
-            counters,
-            clock,
-            waiting,
-            load,
-            probes,
-        };
+        let (wake_scheduler, probes) = (WakeScheduler::new(seed), VecDeque::new());
+        let owner = CallDriver { wake_scheduler, tools, waiting, load, probes };
         let thread = Builder::new()
             .name("datagrams".into())
             .spawn(move || {
@@ -199,27 +184,27 @@ impl CallDriver {
     fn notice(&self, now: &Now, bytes: &[u8]) -> Result<(DeviceId, NoticeKind), DropReason> {
         let device = Notice::claimed(bytes)?;
         // An invented id costs one look into the table, and no key is worked out for it.
-        self.table.with(device, |_| ()).ok_or(DropReason::OtherDevice)?;
-        let key = self.identity.datagram_key(DatagramPurpose::Notice, device);
+        self.tools.table.with(device, |_| ()).ok_or(DropReason::OtherDevice)?;
+        let key = self.tools.identity.datagram_key(DatagramPurpose::Notice, device);
         let notice = Notice::open(bytes, &key)?;
-        let taken = self.table.with(device, |record| {
+        let taken = self.tools.table.with(device, |record| {
             let is_new = notice.counter > record.notice_counter;
             if is_new && !record.allowance.take_notice(now.moment) {
                 return Err(DropReason::Limited);
             }
             record.note_notice(notice.kind, notice.counter, notice.boot, now.wall)?;
-            Ok(self.announcer.settle(now.wall, record))
+            Ok(self.tools.announcer.settle(now.wall, record))
         });
         if taken.ok_or(DropReason::OtherDevice)?? {
-            self.announcer.flush();
+            self.tools.announcer.flush();
         }
         Ok((device, notice.kind))
     }
 
     fn look(&self, now: &Now, device: DeviceId) -> Option<DeviceLocation> {
-        self.table.with(device, |record| {
+        self.tools.table.with(device, |record| {
             record.is_called = true;
-            let signs = signs_of(record, self.clock.present_since());
+            let signs = signs_of(record, self.tools.clock.present_since());
             let slot = WallTime(record.last_sync.0.saturating_add(u64::from(record.due_seconds()) * 1_000));
             DeviceLocation {
                 link: record.link,
@@ -232,7 +217,7 @@ impl CallDriver {
     }
 
     fn sealed(&self, device: DeviceId, to: SocketAddr, reason: WakeReason, counter: u32) -> Outgoing {
-        let key = self.identity.datagram_key(DatagramPurpose::Wake, device);
+        let key = self.tools.identity.datagram_key(DatagramPurpose::Wake, device);
         Outgoing { to, bytes: Wake { device, reason, counter }.seal(&key).to_vec() }
     }
 
@@ -257,11 +242,11 @@ impl PortOwner for CallDriver {
     fn hear(&mut self, now: &Now, bytes: &[u8], from: SocketAddr) {
         match self.notice(now, bytes) {
             Ok((device, kind)) => {
-                self.counters.notices.add_one();
+                self.tools.counters.notices.add_one();
                 log::info!("device {device}: {kind}");
             }
             Err(reason) => {
-                self.counters.dropped(reason);
+                self.tools.counters.dropped(reason);
                 log::debug!("{from}: datagram dropped: {reason}");
             }
         }
@@ -272,7 +257,7 @@ impl PortOwner for CallDriver {
             ToWakeScheduler::Call { operation, devices, reason } => {
                 let count = devices.len() as u64;
                 for device in devices {
-                    self.counters.calls.add_one();
+                    self.tools.counters.calls.add_one();
                     if !self.wake_scheduler.ask(now.moment, Ask { operation, device, reason }) {
                         self.report(operation, device, CallOutcome::TimedOut);
                     }
@@ -305,26 +290,26 @@ impl PortOwner for CallDriver {
                     self.wake_scheduler.found(now.moment, device, place);
                 }
                 WakeAction::OnLink { link, is_fresh } => {
-                    if !self.mailboxes.send(link, ToReactor::SyncNow(link, is_fresh)) {
+                    if !self.tools.mailboxes.send(link, ToReactor::SyncNow(link, is_fresh)) {
                         log::debug!("{link:?} could not be asked now: the device is woken instead");
                     }
                 }
                 WakeAction::Wake { device, address, reason, counter } => {
                     self.note_load();
-                    let draw = || self.table.with(device, |record| record.next_wake_counter(now.wall));
+                    let draw = || self.tools.table.with(device, |record| record.next_wake_counter(now.wall));
                     // A device that was removed meanwhile takes no wake.
                     let Some(counter) = counter.or_else(draw) else { continue };
                     self.wake_scheduler.drawn(device, counter);
                     return Some(self.sealed(device, address, reason, counter));
                 }
                 WakeAction::Learned { device, address, has_come } => {
-                    self.table.with(device, |record| record.note_called(address, has_come));
+                    self.tools.table.with(device, |record| record.note_called(address, has_come));
                 }
                 WakeAction::Report { operation, device, outcome } => {
                     self.report(operation, device, outcome);
                 }
                 WakeAction::Ended(device) => {
-                    self.table.with(device, |record| record.is_called = false);
+                    self.tools.table.with(device, |record| record.is_called = false);
                 }
             }
         }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::presence::Announcer;
+use super::presence::{Announcer, own_event};
 use crate::fleet::status::span;
 use crate::machine::wall_clock::{ClockChange, ClockEvent, GRACE_SECONDS, STOP_SECONDS, Stretch};
 use crate::reactor::Clock;
@@ -137,29 +137,11 @@ impl ClockWatch {
             Severity::Warning => log::warn!("{message}"),
             _ => log::info!("{message}"),
         }
-        let fields = vec![
-            ("change".to_owned(), name(change.event).to_owned()),
-            ("seconds".to_owned(), (change.by_milliseconds / 1_000).to_string()),
-        ];
+        let seconds = (change.by_milliseconds / 1_000).to_string();
+        let fields = [("change", name(change.event).to_owned()), ("seconds", seconds)];
         if self.waiting.len() < WAITING_MAX {
-            self.waiting.push_back(own_event(severity, message, change.now, fields));
+            self.waiting.push_back(own_event(severity, CLOCK_KIND, message, change.now, fields));
         }
-    }
-}
-
-fn own_event(
-    severity: Severity,
-    message: String,
-    occurred_at: WallTime,
-    fields: Vec<(String, String)>,
-) -> Event {
-    Event {
-        severity,
-        application: super::presence::APPLICATION.to_owned(),
-        kind: CLOCK_KIND.to_owned(),
-        message,
-        occurred_at,
-        fields,
     }
 }
 

@@ -215,12 +215,6 @@ pub struct JournalConfig {
 }
 
 impl JournalConfig {
-    /// Share of it that the events of each device may take.
-    #[must_use]
-    pub fn event_rate(&self) -> EventRate {
-        EventRate { bytes_per_second: self.device_rate, burst_bytes: self.device_burst }
-    }
-
     /// Size of the journal of warnings. 0: nothing is added to it.
     #[must_use]
     pub fn warnings_bytes(&self) -> u64 {
@@ -449,45 +443,39 @@ impl Config {
     #[must_use]
     pub fn reload_diff(&self, new: &Self) -> ReloadDiff {
         let mut diff = ReloadDiff::default();
-        let mut note = |differs: bool, key: &'static str, applies: bool| match (differs, applies) {
-            (true, true) => diff.applied.push(key),
-            (true, false) => diff.needs_restart.push(key),
-            (false, _) => {}
-        };
-        note(self.data_directory != new.data_directory, "server.data_directory", false);
-        note(self.listen != new.listen, "server.listen", false);
-        note(self.udp != new.udp, "server.udp", false);
-        note(self.host_names != new.host_names, "server.host_names", true);
-        note(self.reactors != new.reactors, "server.reactors", false);
-        note(self.workers != new.workers, "server.workers", false);
-        note(self.admin.socket != new.admin.socket, "admin.socket", false);
-        note(self.links.max != new.links.max, "links.max", true);
-        note(
-            self.links.handshakes_per_second != new.links.handshakes_per_second,
-            "links.handshakes_per_second",
-            true,
-        );
-        note(self.links.handshake_deadline != new.links.handshake_deadline, "links.handshake_deadline", true);
-        note(self.links.idle_deadline != new.links.idle_deadline, "links.idle_deadline", true);
-        note(self.links.keep_interval != new.links.keep_interval, "links.keep_interval", true);
-        note(
-            self.links.max_persistent_connections != new.links.max_persistent_connections,
-            "links.max_persistent_connections",
-            true,
-        );
-        note(self.links.keep_unreachable != new.links.keep_unreachable, "links.keep_unreachable", true);
-        note(self.links.write_deadline != new.links.write_deadline, "links.write_deadline", true);
-        note(self.links.buffer_bytes != new.links.buffer_bytes, "links.buffer_size", true);
-        note(self.sync.interval != new.sync.interval, "sync.interval", true);
-        note(self.journal.segment_bytes != new.journal.segment_bytes, "journal.segment_size", false);
-        note(self.journal.retention_bytes != new.journal.retention_bytes, "journal.retention_size", true);
-        note(self.journal.retention_age != new.journal.retention_age, "journal.retention_age", true);
-        note(self.journal.warnings_bytes != new.journal.warnings_bytes, "journal.warnings_size", true);
-        note(self.journal.warnings_age != new.journal.warnings_age, "journal.warnings_age", true);
-        note(self.journal.device_rate != new.journal.device_rate, "journal.device_rate", true);
-        note(self.journal.device_burst != new.journal.device_burst, "journal.device_burst", true);
-        note(self.backup != new.backup, "backup", true);
-        note(self.log_level != new.log_level, "log.level", true);
+        macro_rules! note {
+            ($($field:ident).+, $key:literal, $keys:ident) => {
+                if self.$($field).+ != new.$($field).+ {
+                    diff.$keys.push($key);
+                }
+            };
+        }
+        note!(data_directory, "server.data_directory", needs_restart);
+        note!(listen, "server.listen", needs_restart);
+        note!(udp, "server.udp", needs_restart);
+        note!(host_names, "server.host_names", applied);
+        note!(reactors, "server.reactors", needs_restart);
+        note!(workers, "server.workers", needs_restart);
+        note!(admin.socket, "admin.socket", needs_restart);
+        note!(links.max, "links.max", applied);
+        note!(links.handshakes_per_second, "links.handshakes_per_second", applied);
+        note!(links.handshake_deadline, "links.handshake_deadline", applied);
+        note!(links.idle_deadline, "links.idle_deadline", applied);
+        note!(links.keep_interval, "links.keep_interval", applied);
+        note!(links.max_persistent_connections, "links.max_persistent_connections", applied);
+        note!(links.keep_unreachable, "links.keep_unreachable", applied);
+        note!(links.write_deadline, "links.write_deadline", applied);
+        note!(links.buffer_bytes, "links.buffer_size", applied);
+        note!(sync.interval, "sync.interval", applied);
+        note!(journal.segment_bytes, "journal.segment_size", needs_restart);
+        note!(journal.retention_bytes, "journal.retention_size", applied);
+        note!(journal.retention_age, "journal.retention_age", applied);
+        note!(journal.warnings_bytes, "journal.warnings_size", applied);
+        note!(journal.warnings_age, "journal.warnings_age", applied);
+        note!(journal.device_rate, "journal.device_rate", applied);
+        note!(journal.device_burst, "journal.device_burst", applied);
+        note!(backup, "backup", applied);
+        note!(log_level, "log.level", applied);
         diff
     }
 

@@ -104,8 +104,8 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 
     use super::*;
+    use crate::machine::device_state::CertificateStatus;
     use crate::store::NewToken;
-    use crate::store::table::Certificate;
 
     const NOW: WallTime = WallTime(1_795_514_400_000);
 
@@ -162,7 +162,7 @@ mod tests {
         let EnrolmentOutcome::Enrolled(enrolled) = first else { panic!("{first:?}") };
         assert_eq!(enrolled.name, "kiosk");
         let hash = CertificateHash::of(&enrolled.certificate);
-        assert_eq!(fixture.store.table().by_certificate(&hash), Certificate::Device(enrolled.device));
+        assert_eq!(fixture.store.table().by_certificate(&hash), CertificateStatus::Known(enrolled.device));
         assert_eq!(enrolled.pins, fixture.identity.pins());
         assert_ne!(enrolled.wake_key, enrolled.notice_key);
         let judged = fixture.store.devices().facts_of(&[enrolled.device], NOW).unwrap();

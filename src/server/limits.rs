@@ -95,6 +95,8 @@ const REACTORS_MAX: usize = 64;
 
 /// Sizes of the parts of a server.
 pub(super) struct Sizes {
+    /// That reactors run on.
+    pub(super) cores: usize,
     pub(super) reactors: usize,
     pub(super) workers: usize,
     pub(super) descriptors: u64,
@@ -110,6 +112,7 @@ impl Sizes {
         let descriptors = descriptors();
         let links_max = allowed_links(&config.links, descriptors, reactors);
         Self {
+            cores: cores.min(reactors),
             reactors,
             workers: config.workers.unwrap_or(cores),
             descriptors,

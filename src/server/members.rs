@@ -6,33 +6,21 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::identity::Identity;
-use super::presence::{APPLICATION, Announcer};
+use super::presence::{Announcer, own_event};
 use crate::reactor::Clock;
 use crate::reactor::channel::{CertificateStatus, Membership};
-use crate::store::table::{Certificate, DeviceTable};
-use crate::wire::event::{Event, Severity};
+use crate::store::table::DeviceTable;
+use crate::wire::event::Severity;
 use crate::wire::id::{CertificateHash, DeviceId};
-
-/// The fleet's certificates. Asked in the middle of a handshake, and again when a session is resumed.
-struct Members(Arc<DeviceTable>);
-
-impl Membership for Members {
-    fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus {
-        match self.0.by_certificate(certificate) {
-            Certificate::Device(device) => CertificateStatus::Known(device),
-            Certificate::Removed(device) => CertificateStatus::Removed(device),
-            Certificate::Unknown => CertificateStatus::Unknown,
-        }
-    }
-}
 
 /// Most devices that are named in the log because they are not enrolled here any more, in devices.
 const NAMED_MAX: usize = 1_000;
 
-/// The fleet's certificates, and those that this server has issued and does not know any more, because its
-/// state was restored from a copy: those are told to enrol again, and an administrator that they come.
+/// The fleet's certificates, asked in the middle of a handshake and again when a session is resumed; and
+/// those that this server has issued and does not know any more, because its state was restored from a
+/// copy: those are told to enrol again, and an administrator that they come.
 pub(super) struct Issued {
-    members: Members,
+    table: Arc<DeviceTable>,
     identity: Arc<Identity>,
     announcer: Announcer,
     clock: Clock,
@@ -46,7 +34,7 @@ impl Issued {
         announcer: Announcer,
         clock: Clock,
     ) -> Self {
-        Self { members: Members(table), identity, announcer, clock, named: Mutex::default() }
+        Self { table, identity, announcer, clock, named: Mutex::default() }
     }
 
     fn say(&self, device: DeviceId) {
@@ -62,17 +50,12 @@ impl Issued {
         );
         if is_first {
             let now = self.clock.now().wall;
-            let event = Event {
-                severity: Severity::Warning,
-                application: APPLICATION.to_owned(),
-                kind: "not_enrolled_any_more".to_owned(),
-                message: format!(
-                    "devices come that enrolled at this server and are not known here any more, first {device}; the log names each: \
-                     the server was restored from an older copy, and they have to enrol again"
-                ),
-                occurred_at: now,
-                fields: vec![("device".to_owned(), device.to_string())],
-            };
+            let message = format!(
+                "devices come that enrolled at this server and are not known here any more, first {device}; the log names each: \
+                 the server was restored from an older copy, and they have to enrol again"
+            );
+            let fields = [("device", device.to_string())];
+            let event = own_event(Severity::Warning, "not_enrolled_any_more", message, now, fields);
             self.announcer.say_of_server(&event, now);
         }
     }
@@ -80,7 +63,7 @@ impl Issued {
 
 impl Membership for Issued {
     fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus {
-        self.members.certificate_status(certificate)
+        self.table.by_certificate(certificate)
     }
 
     fn has_issued(&self, certificate: &[u8]) -> bool {

@@ -274,10 +274,7 @@ impl Server {
         let persistent_max = limits::allowed_persistent(&config.links, links_max);
         self.persistent_max.store(persistent_max, Ordering::Relaxed);
         self.store.devices().set_persistent_max(persistent_max)?;
-        let keep_seconds = event_log::seconds(config.links.keep_interval);
-        self.backend.set_keeping(keep_seconds, config.links.keep_unreachable, persistent_max);
-        self.backend.set_handshakes(config.links.handshakes_per_second);
-        self.backend.set_event_rate(config.journal.event_rate());
+        self.backend.set(&config, persistent_max);
         let settings = limits::link_settings(&config.links, links_max, self.reactors);
         if !self.mailboxes.tell_all(|| ToReactor::Settings(settings)) {
             log::error!("a reactor has too much to do to be told of the new limits: reload again");

@@ -243,18 +243,24 @@ impl Rounds {
     }
 }
 
+/// An event of the server itself.
+pub(super) fn own_event<const N: usize>(
+    severity: Severity,
+    kind: &str,
+    message: String,
+    occurred_at: WallTime,
+    fields: [(&str, String); N],
+) -> Event {
+    let (application, kind) = (APPLICATION.to_owned(), kind.to_owned());
+    let fields = fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    Event { severity, application, kind, message, occurred_at, fields }
+}
+
 fn event_of(from: Presence, to: Presence, now: WallTime) -> Event {
     let severity = if to == Presence::Lost { Severity::Warning } else { Severity::Info };
     let words = |presence: Presence| presence.name().replace('_', " ");
-    let fields = vec![("from".to_owned(), from.name().to_owned()), ("to".to_owned(), to.name().to_owned())];
-    Event {
-        severity,
-        application: APPLICATION.to_owned(),
-        kind: KIND.to_owned(),
-        message: format!("{} (was {})", words(to), words(from)),
-        occurred_at: now,
-        fields,
-    }
+    let message = format!("{} (was {})", words(to), words(from));
+    own_event(severity, KIND, message, now, [("from", from.name().to_owned()), ("to", to.name().to_owned())])
 }
 
 fn status_event(from: Status, change: &StatusChange, now: WallTime) -> Event {
@@ -273,14 +279,6 @@ fn status_event(from: Status, change: &StatusChange, now: WallTime) -> Event {
     if change.reasons.len() > REASONS_IN_EVENT_MAX {
         message.push_str(&format!("; and {} more", change.reasons.len() - REASONS_IN_EVENT_MAX));
     }
-    let fields =
-        vec![("from".to_owned(), from.name().to_owned()), ("to".to_owned(), change.to.name().to_owned())];
-    Event {
-        severity,
-        application: APPLICATION.to_owned(),
-        kind: STATUS_KIND.to_owned(),
-        message,
-        occurred_at: now,
-        fields,
-    }
+    let fields = [("from", from.name().to_owned()), ("to", change.to.name().to_owned())];
+    own_event(severity, STATUS_KIND, message, now, fields)
 }

@@ -115,7 +115,7 @@ mod tests {
     use crate::wire::id::{CertificateHash, Epoch};
 
     fn table() -> DeviceTable {
-        let table = DeviceTable::new();
+        let table = DeviceTable::default();
         table.insert(DeviceState::new(DeviceId(7), 900), &CertificateHash([1; 32]));
         table
     }

@@ -9,8 +9,8 @@ use std::thread::Builder;
 use crossbeam_channel::Receiver;
 
 use super::admin_parts::{Counted, OpenLinks, StoredEvents};
-use super::backend::{BackendParts, LiveBackend};
-use super::backup::{BackupService, ServiceParts, Source};
+use super::backend::{LiveBackend, Settings};
+use super::backup::{BackupService, Source};
 use super::calls::{CallThread, CallTools};
 use super::clock_watch::ClockWatch;
 use super::config::Config;
@@ -24,7 +24,7 @@ use super::panic_guard::{Failures, PanicGuard, ServerFailure};
 use super::ports::Ports;
 use super::presence::{Announcer, Rounds};
 use super::running::Running;
-use super::scheduler::{SchedulerThread, SchedulerTools};
+use super::scheduler::SchedulerThread;
 use super::sequences::WriteBack;
 use super::tickets::TicketRounds;
 use super::trim::Trimmer;
@@ -143,7 +143,7 @@ impl Parts {
         let announcer = Announcer::new(journal.clone(), counters.clone(), clock.clone());
         running.announcer = Some(announcer.clone());
         let members = Issued::new(store.table().clone(), identity.clone(), announcer.clone(), clock.clone());
-        let backend = Arc::new(LiveBackend::new(BackendParts {
+        let backend = Arc::new(LiveBackend {
             store: store.clone(),
             journal: journal.clone(),
             jobs,
@@ -153,13 +153,13 @@ impl Parts {
             wake_scheduler: udp.mailbox_of_devices(),
             counters: counters.clone(),
             notice_port,
-            server_epoch: store.server_epoch()?,
+            server_epoch: Arc::new(AtomicU64::new(store.server_epoch()?.0)),
+            restored: Arc::default(),
+            cores: sizes.cores,
             reactors: sizes.reactors,
-        }));
-        backend.set_handshakes(config.links.handshakes_per_second);
-        backend.set_event_rate(config.journal.event_rate());
-        let keep_seconds = seconds(config.links.keep_interval);
-        backend.set_keeping(keep_seconds, config.links.keep_unreachable, sizes.persistent_max);
+            settings: Settings::default(),
+        });
+        backend.set(config, sizes.persistent_max);
         let tickets = TicketRounds::start(store.clone(), identity.clone(), clock.known())?;
         let (certificate, key) = (identity.server_certificate_der(), identity.server_private_key_der());
         let tls = ServerTls::new(certificate, key, backend.members.clone())?.with_tickets(tickets.keys());
@@ -214,29 +214,25 @@ impl Parts {
         let (journal_threads, durable) =
             event_log::start(flusher, preallocator, journal.durable(), mailboxes.clone(), failures.clone())?;
         running.journal_threads = Some(journal_threads);
-        let (call_thread, handle) = CallThread::start(
-            udp,
-            CallTools {
-                table: store.table().clone(),
-                identity: identity.clone(),
-                announcer: announcer.clone(),
-                mailboxes: mailboxes.clone(),
-                counters: counters.clone(),
-                clock: clock.clone(),
-                seed,
-                failures: failures.clone(),
-            },
-        )?;
+        let tools = CallTools {
+            table: store.table().clone(),
+            identity: identity.clone(),
+            announcer: announcer.clone(),
+            mailboxes: mailboxes.clone(),
+            counters: counters.clone(),
+            clock: clock.clone(),
+        };
+        let (call_thread, handle) = CallThread::start(udp, tools, seed, failures.clone())?;
         running.call_thread = Some(call_thread);
         let calls: Arc<dyn Calls> = Arc::new(handle);
         store.tasks().serve_from(now);
-        let scheduler = SchedulerThread::start(SchedulerTools {
-            store: store.clone(),
-            calls: calls.clone(),
-            announcer: announcer.clone(),
-            clock: clock.clone(),
-            failures: failures.clone(),
-        })?;
+        let scheduler = SchedulerThread::start(
+            store.clone(),
+            calls.clone(),
+            announcer.clone(),
+            clock.clone(),
+            failures.clone(),
+        )?;
         let waker = scheduler.waker();
         running.scheduler = Some(scheduler);
         let tools = Tools {
@@ -248,12 +244,10 @@ impl Parts {
         };
         workers::spawn(sizes.workers, &assignments, &tools, &failures, &mut running.workers)
             .map_err(ServerError::when("start the workers"))?;
-        let backups = Arc::new(BackupService::start(ServiceParts {
-            source: Source::of_server(&config, store.clone(), journal.reader(), archive.clone()),
-            config: config.backup.clone(),
-            announcer: announcer.clone(),
-            clock: || Clock::new().now().wall,
-        })?);
+        let source = Source::of_server(&config, store.clone(), journal.reader(), archive.clone());
+        let wall = || Clock::new().now().wall;
+        let backups = BackupService::start(source, config.backup.clone(), announcer.clone(), wall)?;
+        let backups = Arc::new(backups);
         running.backups = Some(backups.clone());
         let links_max = Arc::new(AtomicU64::new(sizes.links_max));
         let persistent_max = Arc::new(AtomicU64::new(sizes.persistent_max));
@@ -281,7 +275,7 @@ impl Parts {
                 interval_seconds: seconds(config.sync.interval),
             },
             durable,
-            keep_unreachable: backend.keep_unreachable.clone(),
+            keep_unreachable: backend.settings.keep_unreachable.clone(),
             clock: clock.clone(),
         };
         let write_back = WriteBack::new(store.devices().journal_position()?, now);

@@ -37,7 +37,7 @@ impl TicketRounds {
         let mut rounds = Self {
             store,
             identity,
-            keys: TicketKeys::new(),
+            keys: TicketKeys::default(),
             seeds,
             is_storing: Arc::default(),
             has_failed: Arc::default(),
@@ -118,6 +118,7 @@ fn draw(now: WallTime) -> Result<TicketSeed, ()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reactor::channel::ProducesTickets as _;
 
     const START: WallTime = WallTime(1_795_514_400_000);
 
@@ -141,15 +142,15 @@ mod tests {
     #[test]
     fn a_ticket_of_the_run_before_opens_and_that_of_another_server_does_not() {
         let (directory, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let ticket = start(directory.path(), START).keys().seal(b"a session").unwrap();
-        assert_eq!(start(directory.path(), after_hours(1)).keys().open(&ticket).unwrap(), b"a session");
-        assert!(start(other.path(), START).keys().open(&ticket).is_none());
+        let ticket = start(directory.path(), START).keys().encrypt(b"a session").unwrap();
+        assert_eq!(start(directory.path(), after_hours(1)).keys().decrypt(&ticket).unwrap(), b"a session");
+        assert!(start(other.path(), START).keys().decrypt(&ticket).is_none());
         // The database of the one beside the identity of the other.
         std::fs::remove_file(other.path().join("muster.db")).unwrap();
         std::fs::copy(directory.path().join("muster.db"), other.path().join("muster.db")).unwrap();
         let copied = start(other.path(), START);
         assert_eq!(copied.seeds, start(directory.path(), START).seeds, "the copy is one");
-        assert!(copied.keys().open(&ticket).is_none());
+        assert!(copied.keys().decrypt(&ticket).is_none());
     }
 
     #[test]
@@ -157,16 +158,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut rounds = start(directory.path(), START);
         let keys = rounds.keys();
-        let first = keys.seal(b"a session").unwrap();
+        let first = keys.encrypt(b"a session").unwrap();
         for hours in [12, 24] {
             rounds.look(after_hours(hours));
             settle(&rounds);
-            assert!(keys.open(&first).is_some(), "{hours} h");
-            assert_ne!(keys.seal(b"a session").unwrap()[..16], first[..16]);
+            assert!(keys.decrypt(&first).is_some(), "{hours} h");
+            assert_ne!(keys.encrypt(b"a session").unwrap()[..16], first[..16]);
         }
         rounds.look(after_hours(36));
         settle(&rounds);
-        assert!(keys.open(&first).is_none());
+        assert!(keys.decrypt(&first).is_none());
         assert_eq!(rounds.store.ticket_seeds().unwrap().len(), rotation::KEYS_MAX);
     }
 
@@ -174,16 +175,16 @@ mod tests {
     fn what_can_not_be_stored_is_not_used_and_tried_again() {
         let directory = tempfile::tempdir().unwrap();
         let mut rounds = start(directory.path(), START);
-        let first = rounds.keys().seal(b"a session").unwrap();
+        let first = rounds.keys().encrypt(b"a session").unwrap();
         let broken = rusqlite::Connection::open(directory.path().join("muster.db")).unwrap();
         broken.execute_batch("ALTER TABLE ticket_seeds RENAME TO elsewhere").unwrap();
         rounds.look(after_hours(12));
         settle(&rounds);
-        assert_eq!(rounds.keys().seal(b"a session").unwrap()[..16], first[..16], "the old key goes on");
+        assert_eq!(rounds.keys().encrypt(b"a session").unwrap()[..16], first[..16], "the old key goes on");
         broken.execute_batch("ALTER TABLE elsewhere RENAME TO ticket_seeds").unwrap();
         rounds.look(after_hours(13));
         settle(&rounds);
-        assert_ne!(rounds.keys().seal(b"a session").unwrap()[..16], first[..16]);
-        assert!(rounds.keys().open(&first).is_some());
+        assert_ne!(rounds.keys().encrypt(b"a session").unwrap()[..16], first[..16]);
+        assert!(rounds.keys().decrypt(&first).is_some());
     }
 }

@@ -104,34 +104,27 @@ pub(super) fn backward(
 ) -> Result<(), ReadError> {
     let mut records = journal.reader().backward(Position(before)).since(since.0);
     let mut archived = archive.backward(Position(before), since.0)?;
-    loop {
-        let item = records.next()?;
-        match item {
-            None => {
-                while let Some(view) = archived.next()? {
-                    if show(Item::Record(view)).is_break() {
-                        break;
-                    }
-                }
+    while let Some(item) = records.next()? {
+        let from = match &item {
+            Item::Record(view) => view.position,
+            // Records of a damaged place were copied from within it.
+            Item::Damage(damage) => Position(damage.from.0.saturating_sub(1)),
+        };
+        while let Some(view) = archived.next_behind(from)? {
+            if show(Item::Record(view)).is_break() {
                 return Ok(());
             }
-            Some(item) => {
-                let from = match &item {
-                    Item::Record(view) => view.position,
-                    // Records of a damaged place were copied from within it.
-                    Item::Damage(damage) => Position(damage.from.0.saturating_sub(1)),
-                };
-                while let Some(view) = archived.next_behind(from)? {
-                    if show(Item::Record(view)).is_break() {
-                        return Ok(());
-                    }
-                }
-                if show(item).is_break() {
-                    return Ok(());
-                }
-            }
+        }
+        if show(item).is_break() {
+            return Ok(());
         }
     }
+    while let Some(view) = archived.next()? {
+        if show(Item::Record(view)).is_break() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Shows every record of a stopped server's archive, as it was in the journal, oldest first, until `visit`

@@ -35,7 +35,6 @@ pub struct TicketSeed {
 }
 
 impl fmt::Debug for TicketSeed {
-    /// Without the seed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TicketSeed").field("made_at", &self.made_at).finish_non_exhaustive()
     }
@@ -152,7 +151,6 @@ pub(super) fn set_journal_position(connection: &Connection, position: u64) -> Re
     set(connection, JOURNAL_POSITION, &position.to_be_bytes())
 }
 
-/// The last wall time that was known for certain.
 pub(super) fn wall_time(connection: &Connection) -> Result<Option<WallTime>, StoreError> {
     Ok(number(connection, WALL_TIME)?.map(WallTime))
 }

@@ -71,7 +71,6 @@ pub struct Store {
 }
 
 struct Inner {
-    /// The file.
     path: PathBuf,
     devices: Devices,
     policies: Policies,

@@ -2,10 +2,11 @@
 
 use std::borrow::Borrow;
 
-use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Params, Row};
 
 use super::error::StoreError;
+use crate::wire::api::{RunState, TaskDefinition, TaskState};
 use crate::wire::digest::Digest;
 use crate::wire::id::{CertificateHash, DeviceId, Epoch, RunId, TaskId, TokenId};
 use crate::wire::time::WallTime;
@@ -28,6 +29,27 @@ macro_rules! columns_of_64_bits {
 }
 
 columns_of_64_bits!(DeviceId, TaskId, RunId, TokenId, Epoch, Digest);
+
+macro_rules! columns_by_name {
+    ($($name:ty: $what:literal),*) => {$(
+        impl FromSql for $name {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                let known = value.as_str()?.parse();
+                known.map_err(|_| FromSqlError::Other(concat!($what, " is damaged").into()))
+            }
+        }
+    )*};
+}
+
+columns_by_name!(RunState: "a run's state", TaskState: "a task's state");
+
+/// As JSON.
+impl FromSql for TaskDefinition {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        serde_json::from_str(value.as_str()?)
+            .map_err(|error| FromSqlError::Other(format!("a task's definition is damaged: {error}").into()))
+    }
+}
 
 impl ToSql for WallTime {
     /// A time beyond what SQLite's integers hold (the year 292 million) is the last that they hold, so that
@@ -56,7 +78,6 @@ impl FromSql for CertificateHash {
     }
 }
 
-/// Columns of a row.
 pub(super) trait Columns {
     /// All 64 bits of a number.
     fn number(&self, at: usize) -> rusqlite::Result<u64>;
@@ -75,7 +96,6 @@ pub(super) trait Sql: Borrow<Connection> {
         Ok(self.borrow().prepare_cached(sql)?.execute(values)?)
     }
 
-    /// The first row.
     fn one<T>(
         &self,
         sql: &str,
@@ -85,7 +105,6 @@ pub(super) trait Sql: Borrow<Connection> {
         Ok(self.borrow().prepare_cached(sql)?.query_row(values, read)?)
     }
 
-    /// The first row, if there is any.
     fn perhaps<T>(
         &self,
         sql: &str,
@@ -95,12 +114,10 @@ pub(super) trait Sql: Borrow<Connection> {
         Ok(self.borrow().prepare_cached(sql)?.query_row(values, read).optional()?)
     }
 
-    /// Whether there is any row.
     fn has_row(&self, sql: &str, values: impl Params) -> Result<bool, StoreError> {
         Ok(self.borrow().prepare_cached(sql)?.exists(values)?)
     }
 
-    /// All rows.
     fn all<T>(
         &self,
         sql: &str,

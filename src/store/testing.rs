@@ -19,7 +19,6 @@ pub(super) struct Fleet {
     pub(super) directory: tempfile::TempDir,
 }
 
-/// An application that a number stands for.
 pub(super) fn application(number: u32) -> Application {
     Application {
         name: format!("package-{number:04}"),
@@ -84,12 +83,10 @@ pub(crate) fn inventory(
     SectionUpdate { base, ..update(device, revision, inventory::digest_of(new), change) }
 }
 
-/// A device says these facts of its host.
 pub(crate) fn host(device: DeviceId, facts: HostFacts) -> SectionUpdate {
     update(device, 1, section::digest_of(&facts), SectionChange::Host(facts))
 }
 
-/// A device says this of its managed applications.
 pub(crate) fn conditions(
     device: DeviceId,
     revision: u64,
@@ -98,7 +95,6 @@ pub(crate) fn conditions(
     update(device, revision, section::digest_of(&conditions), SectionChange::Conditions(conditions))
 }
 
-/// The condition of one application.
 pub(crate) fn condition(application: &str, condition: Condition) -> ApplicationCondition {
     ApplicationCondition {
         application: application.into(),
@@ -110,7 +106,6 @@ pub(crate) fn condition(application: &str, condition: Condition) -> ApplicationC
     }
 }
 
-/// A device's change into a group.
 pub(super) fn into(group: &str) -> DeviceChange {
     DeviceChange { group: Some(group.into()), ..DeviceChange::default() }
 }
@@ -169,7 +164,6 @@ impl Fleet {
         wait(|done| self.inventory().apply(update, done))
     }
 
-    /// Applies what must be stored.
     pub(super) fn store(&self, update: SectionUpdate) {
         let outcome = self.apply(update);
         assert!(matches!(outcome, SectionOutcome::Stored(_)), "{outcome:?}");

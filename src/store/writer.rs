@@ -132,7 +132,6 @@ pub(super) struct WriterInbox {
     counters: Arc<WriterCounters>,
 }
 
-/// A queue and its inbox.
 pub(super) fn queue() -> (WriterQueue, WriterInbox) {
     let (sender, receiver) = crossbeam_channel::bounded(WAITING_OPERATIONS_MAX + RESERVED_OPERATIONS);
     let counters = Arc::new(WriterCounters::default());
@@ -234,9 +233,7 @@ fn commit(connection: &mut Connection, batch: &mut Vec<Waiting>, counters: &Writ
 /// The outcome of a batch that was committed.
 #[derive(Default)]
 struct Transacted {
-    /// Operations that succeeded.
     succeeded: u64,
-    /// Operations that did not.
     refused: u64,
     /// Why, when that was not for what an operation asked but for want of room or a disk that fails.
     failure: Option<StoreError>,

@@ -5,13 +5,14 @@
 use std::time::Instant;
 
 use crate::alone;
+use muster::machine::device_state::CertificateStatus;
 use muster::machine::device_state::{DeviceState, LinkRef};
 use muster::machine::session::Session;
 use muster::machine::slab::SegmentedSlab;
 use muster::machine::timers::Timers;
 use muster::reactor::LINK_BYTES;
 use muster::record_layer::{SlimLink, Start, Suite};
-use muster::store::table::{Certificate, DeviceTable};
+use muster::store::table::DeviceTable;
 use muster::wire::id::{CertificateHash, DeviceId};
 use muster::wire::time::{CoarseMoment, Moment, Now, WallTime};
 
@@ -60,7 +61,7 @@ fn two_million_links_have_names_records_and_deadlines() {
         return;
     }
     let now = Now { moment: Moment(1), wall: WallTime(1) };
-    let table = DeviceTable::new();
+    let table = DeviceTable::default();
     measured("device records and certificates", || {
         for number in 0..LINKS {
             table.insert(DeviceState::new(DeviceId(spread(number)), 900), &certificate(number));
@@ -79,7 +80,7 @@ fn two_million_links_have_names_records_and_deadlines() {
     });
     assert_eq!((links.len() as u64, links.capacity() as u64), (LINKS, LINKS.next_multiple_of(1_024)));
 
-    let mut timers: Timers<u32, CoarseMoment> = Timers::new();
+    let mut timers: Timers<u32, CoarseMoment> = Timers::default();
     measured("deadlines", || {
         for number in 0..LINKS {
             timers.arm(Moment(spread(number) % 1_000_000_000), u32::try_from(number).unwrap());
@@ -88,7 +89,7 @@ fn two_million_links_have_names_records_and_deadlines() {
     measured("every device looked up by its certificate, its link named", || {
         for number in 0..LINKS {
             let device = DeviceId(spread(number));
-            assert_eq!(table.by_certificate(&certificate(number)), Certificate::Device(device));
+            assert_eq!(table.by_certificate(&certificate(number)), CertificateStatus::Known(device));
             let name = LinkRef::new(0, u32::try_from(number).unwrap(), 1);
             assert_eq!(table.with(device, |record| record.link = name), Some(()));
         }

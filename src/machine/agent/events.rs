@@ -83,7 +83,6 @@ impl EventSender {
         self.highest = self.highest.max(highest);
     }
 
-    /// Whether anything is still to be delivered.
     pub(super) fn is_pending(&self) -> bool {
         self.unacknowledged() > 0
     }
@@ -181,7 +180,6 @@ impl EventSender {
         self.held_until.take_if(|until| *until <= now);
     }
 
-    /// Until when nothing is sent.
     pub(super) fn held_until(&self) -> Option<Moment> {
         self.held_until
     }
@@ -243,7 +241,6 @@ impl EventSender {
         self.confirmed
     }
 
-    /// When the oldest unacknowledged message was sent.
     pub(super) fn oldest_sent_at(&self) -> Option<Moment> {
         self.in_flight.front().map(|batch| batch.sent_at)
     }

@@ -77,7 +77,6 @@ impl Heartbeat {
         self.interval_seconds
     }
 
-    /// Something was heard.
     pub(super) fn heard(&mut self) {
         if self.waiting.take().is_some() {
             self.answers = self.answers.saturating_add(1);

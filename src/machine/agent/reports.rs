@@ -35,7 +35,6 @@ impl RunReports {
         self.waiting.push_back(update);
     }
 
-    /// Whether anything is still to be acknowledged.
     pub(super) fn is_pending(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -82,7 +81,6 @@ impl RunReports {
         self.sent_at = None;
     }
 
-    /// The run is of no more interest.
     pub(super) fn forget(&mut self, run: RunId) {
         self.waiting.retain(|update| update.run != run);
         self.sent = self.sent.min(self.waiting.len());

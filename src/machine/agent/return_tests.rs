@@ -1,6 +1,6 @@
 //! When an agent comes back to a server that it has lost.
 
-use super::testing::{actions as drain, at, told};
+use super::testing::{actions as drain, at, in_sync, told};
 use super::*;
 use crate::wire::id::RunId;
 use crate::wire::message::{Ack, ErrorCode, ErrorReport, InSync, Later, ToAgent};
@@ -84,20 +84,11 @@ fn what_the_server_refuses_is_said_ever_less_often_though_each_sync_succeeds() {
     let mut machine = persistent(7, None);
     machine.report_run(RunUpdate::new(RunId(1), 1, RunStage::Running));
     let (mut links, mut second) = (0, 1);
-    let in_sync = InSync {
-        server_epoch: Epoch(5),
-        next_seconds: 900,
-        interval_seconds: 900,
-        keep_seconds: Some(300),
-        notice_port: None,
-        notice_counter: None,
-        reconnect_seconds: None,
-    };
     while second < 7_200 {
         drain(&mut machine, &at(second));
         machine.connected(&at(second));
         drain(&mut machine, &at(second));
-        machine.message(&at(second), ToAgent::InSync(in_sync));
+        machine.message(&at(second), in_sync(Some(300)));
         let report = ErrorReport { code: ErrorCode::Malformed, message: "strange".into() };
         machine.message(&at(second), ToAgent::Error(report));
         links += 1;

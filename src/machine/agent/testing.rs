@@ -13,7 +13,6 @@ pub(super) fn at(seconds: u64) -> Now {
     }
 }
 
-/// All that it does.
 pub(super) fn actions(machine: &mut AgentMachine, now: &Now) -> Vec<Action> {
     std::iter::from_fn(|| machine.poll(now)).collect()
 }

@@ -35,7 +35,6 @@ fn error(code: ErrorCode) -> ToAgent {
     ToAgent::Error(ErrorReport { code, message: "no".into() })
 }
 
-/// Connects, and gives back what follows.
 fn connect(machine: &mut AgentMachine, now: &Now) -> Vec<Action> {
     assert_eq!(actions(machine, now), [Action::Connect]);
     machine.connected(now);

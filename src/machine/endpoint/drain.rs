@@ -110,7 +110,6 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
         }
     }
 
-    /// Tells a link whose work is done that the server stops.
     fn stop_link<S: Services>(&mut self, now: &Now, link: LinkRef, spread_seconds: u64, services: &S) {
         let waits_for_jobs = !self.rules.breaks(Rule::DrainWaitsForJobs);
         match self.links.get(link).map(|entry| &entry.stage) {

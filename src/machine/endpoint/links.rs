@@ -9,9 +9,7 @@ use crate::wire::id::DeviceId;
 use crate::wire::message::ToServer;
 use crate::wire::time::Now;
 
-/// Stage of a link.
 pub(super) enum Stage {
-    /// Its handshake is under way.
     Arriving,
     /// Messages are exchanged.
     Live(Session),

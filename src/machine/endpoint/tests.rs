@@ -18,7 +18,7 @@ impl EndpointOwner {
     fn new() -> Self {
         let services = FakeServices::new([DEVICE]);
         let permits = Permits::new(2);
-        let endpoint = Endpoint::new(0, permits.clone(), AckQueue::new(), 1, Kept);
+        let endpoint = Endpoint::new(0, permits.clone(), AckQueue::default(), 1, Kept);
         Self { services, endpoint, permits, now: Now::default() }
     }
 
@@ -42,15 +42,7 @@ impl EndpointOwner {
 
     fn emit(&mut self, link: LinkRef, sequence: u64) -> Taken {
         let items = vec![EventItem { sequence, body: b"event" }];
-        let (spool_epoch, highest) = (Epoch(9), sequence);
-        let events = Events {
-            spool_epoch,
-            highest,
-            items,
-            acknowledged: None,
-            sent_through: None,
-            begins_again: false,
-        };
+        let events = Events { spool_epoch: Epoch(9), highest: sequence, items, ..Events::default() };
         self.hear(link, &ToServer::Events(events))
     }
 

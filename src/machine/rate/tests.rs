@@ -86,14 +86,7 @@ fn sync(udp_port: u16) -> ToServer<'static> {
 fn events(from: u64, count: u64) -> ToServer<'static> {
     let items = (from..from + count).map(|sequence| EventItem { sequence, body: b"an event" }).collect();
     let highest = from + count - 1;
-    ToServer::Events(Events {
-        spool_epoch: Epoch(1),
-        highest,
-        items,
-        acknowledged: None,
-        sent_through: None,
-        begins_again: false,
-    })
+    ToServer::Events(Events { spool_epoch: Epoch(1), highest, items, ..Events::default() })
 }
 
 fn part(index: u32, is_last: bool) -> ToServer<'static> {
@@ -231,10 +224,8 @@ fn hostile() -> impl Strategy<Value = ToServer<'static>> {
             0 => ToServer::Events(Events {
                 spool_epoch: Epoch(1),
                 highest: from,
-                items: Vec::new(),
                 acknowledged: Some(u64::MAX),
-                sent_through: None,
-                begins_again: false,
+                ..Events::default()
             }),
             count => events(from, count),
         }),

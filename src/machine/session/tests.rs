@@ -48,6 +48,12 @@ fn handle<'b>(session: &mut Session, record: &mut DeviceState, message: ToServer
     out
 }
 
+fn job_done(session: &mut Session, record: &mut DeviceState, outcome: JobOutcome) -> Vec<Command<'static>> {
+    let mut out = Vec::new();
+    session.job_done(&now(2), outcome, Some(record), &policy(), &mut out);
+    out
+}
+
 fn application(name: &str) -> Application {
     Application { name: name.into(), version: "1".into(), publisher: String::new() }
 }
@@ -138,9 +144,8 @@ fn a_changed_section_is_asked_for_as_a_difference_and_stored() {
     );
 
     let state = SectionState { digest, revision: 5 };
-    let mut out = Vec::new();
     let stored = JobOutcome::Section(Section::Inventory, SectionOutcome::Stored(state));
-    session.job_done(&now(2), stored, Some(&mut record), &policy(), &mut out);
+    let out = job_done(&mut session, &mut record, stored);
     assert_eq!(out, [Command::Send(in_sync(&policy())), Command::Synced]);
 }
 
@@ -152,9 +157,8 @@ fn a_difference_that_does_not_fit_is_asked_for_whole_but_not_for_ever() {
     for round in 0..3 {
         let base = (round == 0).then_some(Digest(0xd));
         handle(&mut session, &mut record, part(base, digest, 0, true, &["a"]));
-        let mut out = Vec::new();
         let outcome = JobOutcome::Section(Section::Inventory, SectionOutcome::DigestMismatch);
-        session.job_done(&now(2), outcome, Some(&mut record), &policy(), &mut out);
+        let out = job_done(&mut session, &mut record, outcome);
         match round {
             2 => assert_eq!(error_code(&out[0]), Some(ErrorCode::Malformed)),
             _ => assert_eq!(out, [want(None)]),
@@ -215,14 +219,7 @@ fn events<'b>(highest: u64, items: &[(u64, &'b [u8])]) -> ToServer<'b> {
 
 fn events_behind<'b>(acknowledged: Option<u64>, highest: u64, items: &[(u64, &'b [u8])]) -> ToServer<'b> {
     let items = items.iter().map(|(sequence, body)| EventItem { sequence: *sequence, body }).collect();
-    ToServer::Events(Events {
-        spool_epoch: Epoch(9),
-        highest,
-        items,
-        acknowledged,
-        sent_through: None,
-        begins_again: false,
-    })
+    ToServer::Events(Events { spool_epoch: Epoch(9), highest, items, acknowledged, ..Events::default() })
 }
 
 #[test]
@@ -304,14 +301,7 @@ fn a_device_can_not_speak_in_the_servers_own_history() {
     let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
     let one = event_bytes("one");
     let items = vec![EventItem { sequence: 1, body: &one }];
-    let own = ToServer::Events(Events {
-        spool_epoch: Epoch(0),
-        highest: 1,
-        items,
-        acknowledged: None,
-        sent_through: None,
-        begins_again: false,
-    });
+    let own = ToServer::Events(Events { spool_epoch: Epoch(0), highest: 1, items, ..Events::default() });
     let out = handle(&mut session, &mut record, own);
     assert_eq!(error_code(&out[0]), Some(ErrorCode::SpoolEpochConflict));
     assert_eq!(out[1], Command::Close(CloseReason::SpoolEpochConflict));
@@ -446,9 +436,8 @@ fn a_device_with_another_desired_state_gets_it_before_it_is_in_sync() {
     };
     let desired_state =
         DesiredState { settings: vec![settings.clone()], runs: Vec::new(), list: vec![RunId(4)] };
-    let mut out = Vec::new();
     let outcome = JobOutcome::DesiredState(DesiredStateOutcome::All(Box::new(desired_state)));
-    session.job_done(&now(2), outcome, Some(&mut record), &policy(), &mut out);
+    let out = job_done(&mut session, &mut record, outcome);
     assert_eq!(out[0], Command::Send(ToAgent::Settings(Box::new(settings))));
     assert_eq!(out[1], Command::Send(ToAgent::Runs(RunList { runs: vec![RunId(4)] })));
     assert!(matches!(out[2], Command::Send(ToAgent::InSync(_))), "{out:?}");
@@ -469,10 +458,8 @@ fn desired_state_is_worked_out_behind_the_sections_that_they_depend_on() {
     assert!(matches!(&out[0], Command::Job(job) if matches!(**job, Job::Section(_))), "{out:?}");
     // The store has found that other settings are wanted, as the device offers something else now.
     record.desired_digest = Digest(1);
-    let mut out = Vec::new();
-    let stored =
-        JobOutcome::Section(Section::Inventory, SectionOutcome::Stored(record.section(Section::Inventory)));
-    session.job_done(&now(2), stored, Some(&mut record), &policy(), &mut out);
+    let stored = SectionOutcome::Stored(record.section(Section::Inventory));
+    let out = job_done(&mut session, &mut record, JobOutcome::Section(Section::Inventory, stored));
     assert_eq!(out, [Command::Job(Box::new(Job::DesiredState(DEVICE)))]);
 }
 
@@ -485,14 +472,8 @@ fn reports_are_stored_beside_a_sync_and_let_go_without_room() {
     assert!(matches!(&out[0], Command::Job(job) if matches!(**job, Job::Runs(DEVICE, _))), "{out:?}");
     assert!(session.has_job());
     let stored = RunsStored { acks: vec![RunAck { run: RunId(1), serial: 2 }] };
-    let mut out = Vec::new();
-    session.job_done(
-        &now(1),
-        JobOutcome::Runs(RunsOutcome::Stored(stored.clone())),
-        Some(&mut record),
-        &policy(),
-        &mut out,
-    );
+    let outcome = JobOutcome::Runs(RunsOutcome::Stored(stored.clone()));
+    let out = job_done(&mut session, &mut record, outcome);
     assert_eq!(out, [Command::Send(ToAgent::RunsStored(stored))]);
     assert!(!session.has_job());
     let mut out = Vec::new();
@@ -508,8 +489,7 @@ fn a_device_that_was_removed_meanwhile_hears_that_and_not_to_come_later() {
         JobOutcome::DesiredState(DesiredStateOutcome::DeviceRemoved),
     ] {
         let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
-        let mut out = Vec::new();
-        session.job_done(&now(2), outcome, Some(&mut record), &policy(), &mut out);
+        let out = job_done(&mut session, &mut record, outcome);
         assert_eq!(error_code(&out[0]), Some(ErrorCode::DeviceRemoved));
         assert_eq!(out[1], Command::Close(CloseReason::DeviceRemoved));
     }

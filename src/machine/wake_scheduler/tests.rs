@@ -34,6 +34,18 @@ fn asked(operation: u64, reason: WakeReason) -> WakeScheduler {
     wake_scheduler
 }
 
+/// Asked by operation 9 and on its way to a device that is away.
+fn waking() -> WakeScheduler {
+    let mut wake_scheduler = asked(9, WakeReason::Sync);
+    wake_scheduler.found(at(0), DEVICE, Some(away()));
+    assert_eq!(actions(&mut wake_scheduler, at(0)), [wake(WakeReason::Sync)]);
+    wake_scheduler
+}
+
+fn synced(by: CallVia, begun_microseconds: u64, synced_microseconds: u64) -> CallOutcome {
+    CallOutcome::Synced { by, begun_microseconds, synced_microseconds }
+}
+
 fn actions(wake_scheduler: &mut WakeScheduler, now: Moment) -> Vec<WakeAction> {
     std::iter::from_fn(|| wake_scheduler.poll(now)).collect()
 }
@@ -62,8 +74,7 @@ fn a_device_that_is_away_is_woken_and_its_sync_is_timed_from_the_question() {
     wake_scheduler.drawn(DEVICE, COUNTER);
     wake_scheduler.step(at(4), DEVICE, woken_by(COUNTER));
     wake_scheduler.step(at(6), DEVICE, CallStep::Synced);
-    let synced =
-        CallOutcome::Synced { by: CallVia::Wake, begun_microseconds: 4_000, synced_microseconds: 6_000 };
+    let synced = synced(CallVia::Wake, 4_000, 6_000);
     let learned = WakeAction::Learned { device: DEVICE, address: address(), has_come: true };
     assert_eq!(actions(&mut wake_scheduler, at(6)), [learned, report(9, synced), WakeAction::Ended(DEVICE)]);
     assert_eq!(wake_scheduler.load(), (0, 0));
@@ -89,8 +100,7 @@ fn a_device_that_took_another_wake_than_this_calls_teaches_nothing_of_the_addres
     // Woken where it was before, it found no server there; from here it would not have heard.
     wake_scheduler.step(at(4), DEVICE, woken_by(COUNTER - 1));
     wake_scheduler.step(at(6), DEVICE, CallStep::Synced);
-    let synced =
-        CallOutcome::Synced { by: CallVia::Itself, begun_microseconds: 4_000, synced_microseconds: 6_000 };
+    let synced = synced(CallVia::Itself, 4_000, 6_000);
     assert_eq!(actions(&mut wake_scheduler, at(6)), [report(9, synced), WakeAction::Ended(DEVICE)]);
 }
 
@@ -163,11 +173,7 @@ fn many_who_ask_share_a_call_and_who_asks_during_the_sync_gets_the_next() {
     assert!(wake_scheduler.ask(at(3), Ask { operation: 3, device: DEVICE, reason: WakeReason::Sync }));
     assert_eq!(actions(&mut wake_scheduler, at(3)), []);
     wake_scheduler.step(at(4), DEVICE, CallStep::Synced);
-    let synced = |begun, synced| CallOutcome::Synced {
-        by: CallVia::Itself,
-        begun_microseconds: begun,
-        synced_microseconds: synced,
-    };
+    let synced = |begun, end| synced(CallVia::Itself, begun, end);
     let all = actions(&mut wake_scheduler, at(4));
     assert_eq!(all[..2], [report(1, synced(2_000, 4_000)), report(2, synced(1_000, 3_000))]);
     assert_eq!(all[2..], [WakeAction::Ended(DEVICE), WakeAction::Look(DEVICE)], "the third's turn");
@@ -188,9 +194,7 @@ fn who_wants_news_is_not_served_by_a_sync_that_had_begun_without_them() {
 
 #[test]
 fn a_refused_certificate_is_told_when_it_is_clear_whose_it_was() {
-    let mut wake_scheduler = asked(9, WakeReason::Sync);
-    wake_scheduler.found(at(0), DEVICE, Some(away()));
-    actions(&mut wake_scheduler, at(0));
+    let mut wake_scheduler = waking();
     wake_scheduler.refused_at(at(1), "192.0.2.8".parse().unwrap());
     assert_eq!(actions(&mut wake_scheduler, at(1)), []);
     wake_scheduler.refused_at(at(1), "::ffff:192.0.2.7".parse().unwrap());
@@ -209,16 +213,12 @@ fn a_refused_certificate_is_told_when_it_is_clear_whose_it_was() {
 
 #[test]
 fn a_sync_that_does_not_end_or_that_is_put_off_is_told() {
-    let mut wake_scheduler = asked(9, WakeReason::Sync);
-    wake_scheduler.found(at(0), DEVICE, Some(away()));
-    actions(&mut wake_scheduler, at(0));
+    let mut wake_scheduler = waking();
     wake_scheduler.step(at(1), DEVICE, begun(SyncReason::Started));
     let unfinished = CallOutcome::Unfinished { begun_microseconds: 1_000 };
     assert_eq!(actions(&mut wake_scheduler, at(SYNC_MILLISECONDS + 1))[0], report(9, unfinished));
 
-    let mut wake_scheduler = asked(9, WakeReason::Sync);
-    wake_scheduler.found(at(0), DEVICE, Some(away()));
-    actions(&mut wake_scheduler, at(0));
+    let mut wake_scheduler = waking();
     wake_scheduler.step(at(1), DEVICE, begun(SyncReason::Started));
     wake_scheduler.step(at(2), DEVICE, CallStep::PutOff);
     assert_eq!(actions(&mut wake_scheduler, at(2))[0], report(9, CallOutcome::PutOff));
@@ -282,10 +282,6 @@ fn after_a_pause_of_the_server_who_came_meanwhile_is_heard_first() {
     );
     wake_scheduler.step(at(10_001), DEVICE, begun(SyncReason::Forced));
     wake_scheduler.step(at(10_002), DEVICE, CallStep::Synced);
-    let synced = CallOutcome::Synced {
-        by: CallVia::Link,
-        begun_microseconds: 10_001_000,
-        synced_microseconds: 10_002_000,
-    };
+    let synced = synced(CallVia::Link, 10_001_000, 10_002_000);
     assert_eq!(actions(&mut wake_scheduler, at(10_002)), [report(9, synced), WakeAction::Ended(DEVICE)]);
 }

@@ -36,7 +36,7 @@ use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, KeyLog};
 use zeroize::Zeroizing;
 
 use super::error::ChannelError;
-use super::{HandshakeCost, PROTOCOL, ServerTls, handshake_cost, key_exchange, peer_certificate};
+use super::{PROTOCOL, Peer, ServerTls, handshake_cost, key_exchange, peer_certificate};
 use crate::record_layer::{Alert, HEADER_BYTES, SlimLink, Start, Suite};
 
 /// As the library labels the secrets of RFC 8446 section 7.1 in a key log (the SSLKEYLOGFILE format).
@@ -199,22 +199,14 @@ impl ServerHandshake {
         !self.connection.is_handshaking()
     }
 
-    /// As of [`Channel::peer_certificate`](super::Channel::peer_certificate).
+    /// The peer at the other end.
     #[must_use]
-    pub fn peer_certificate(&self) -> Option<&[u8]> {
-        peer_certificate(&self.connection)
-    }
-
-    /// The cost of the handshake, once it is finished.
-    #[must_use]
-    pub fn handshake_cost(&self) -> Option<HandshakeCost> {
-        handshake_cost(&self.connection)
-    }
-
-    /// The name of the key exchange that was agreed on.
-    #[must_use]
-    pub fn key_exchange(&self) -> Option<String> {
-        key_exchange(&self.connection)
+    pub fn peer(&self) -> Peer {
+        Peer {
+            certificate: peer_certificate(&self.connection).map(<[u8]>::to_vec),
+            cost: handshake_cost(&self.connection),
+            key_exchange: key_exchange(&self.connection),
+        }
     }
 }
 

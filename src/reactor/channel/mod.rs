@@ -16,10 +16,13 @@ use std::io::{self, Read, Write};
 
 use rustls::{ClientConnection, CommonState, HandshakeKind};
 
+pub use crate::machine::device_state::CertificateStatus;
 pub use client::{ClientIdentity, ClientTls, ExpectedServer};
 pub use error::{Blame, ChannelError};
 pub use handover::ServerHandshake;
-pub use server::{CertificateStatus, Membership, ServerTls};
+#[cfg(test)]
+pub(crate) use rustls::server::ProducesTickets;
+pub use server::{Membership, ServerTls};
 pub use server_channel::{Peer, SERVER_CHANNEL_BYTES_MAX, ServerChannel};
 pub use tickets::{TICKET_KEY_BYTES, TICKET_KEY_NAME_BYTES, TicketKey, TicketKeys};
 

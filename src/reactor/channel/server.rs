@@ -13,22 +13,12 @@ use rustls::{
 use super::error::ChannelError;
 use super::handover::SecretCapture;
 use super::{PROTOCOL, TicketKeys, signature};
-use crate::wire::id::{CertificateHash, DeviceId};
+use crate::machine::device_state::CertificateStatus;
+use crate::wire::id::CertificateHash;
 
 /// Tickets given out with each handshake: a device has one connection, and each handshake brings it a new
 /// ticket.
 const TICKETS_PER_HANDSHAKE: usize = 1;
-
-/// Status of a certificate at this server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CertificateStatus {
-    /// It belongs to this device of the fleet.
-    Known(DeviceId),
-    /// It belonged to this device, which an administrator has removed.
-    Removed(DeviceId),
-    /// Nobody here has seen it.
-    Unknown,
-}
 
 /// Looks certificates up. Being in the table is the only authority: no chain is built and no clock is asked,
 /// so that an expired certificate is never an outage.

@@ -143,11 +143,7 @@ impl ServerChannel {
         match handshake.read(arrived, &mut side.unsent) {
             Ok(taken) if !handshake.is_finished() => Ok(taken),
             Ok(taken) => {
-                side.peer = Some(Peer {
-                    certificate: handshake.peer_certificate().map(<[u8]>::to_vec),
-                    cost: handshake.handshake_cost(),
-                    key_exchange: handshake.key_exchange(),
-                });
+                side.peer = Some(handshake.peer());
                 let Stage::Handshaking(handshake) = std::mem::replace(&mut self.stage, Stage::Failed) else {
                     return Ok(taken);
                 };

@@ -71,40 +71,17 @@ impl TicketKey {
     }
 }
 
-/// The keys of a server's tickets, which all of its reactors share. Cheap to clone.
+/// The keys of a server's tickets, which all of its reactors share. Cheap to clone. Until
+/// [`TicketKeys::replace`] there is none: nobody is given a ticket, and none is accepted.
 #[derive(Clone, Default)]
 pub struct TicketKeys {
     ring: Arc<RwLock<Vec<TicketKey>>>,
 }
 
 impl TicketKeys {
-    /// Without a key: until [`TicketKeys::replace`] nobody is given a ticket, and none is accepted.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// These keys are in force from now on: the last one seals, all of them open. Those that were are wiped.
     pub fn replace(&self, keys: Vec<TicketKey>) {
         *self.ring.write() = keys;
-    }
-
-    /// A ticket that holds this state. `None` without a key.
-    #[must_use]
-    pub fn seal(&self, state: &[u8]) -> Option<Vec<u8>> {
-        self.ring.read().last()?.seal(state)
-    }
-
-    /// The state that a ticket holds; `None` when it is none, or its key is not there any more.
-    #[must_use]
-    pub fn open(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        if ticket.len() > TICKET_BYTES_MAX {
-            return None;
-        }
-        let (name, rest) = ticket.split_at_checked(TICKET_KEY_NAME_BYTES)?;
-        let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
-        // A name is public, so that the time which a comparison takes gives nothing away.
-        self.ring.read().iter().find(|key| key.name == name)?.open(nonce, sealed)
     }
 }
 
@@ -117,12 +94,20 @@ impl ProducesTickets for TicketKeys {
         TICKET_SECONDS
     }
 
-    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        self.seal(plain)
+    /// A ticket that holds this state. `None` without a key.
+    fn encrypt(&self, state: &[u8]) -> Option<Vec<u8>> {
+        self.ring.read().last()?.seal(state)
     }
 
+    /// The state that a ticket holds; `None` when it is none, or its key is not there any more.
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        self.open(ticket)
+        if ticket.len() > TICKET_BYTES_MAX {
+            return None;
+        }
+        let (name, rest) = ticket.split_at_checked(TICKET_KEY_NAME_BYTES)?;
+        let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
+        // A name is public, so that the time which a comparison takes gives nothing away.
+        self.ring.read().iter().find(|key| key.name == name)?.open(nonce, sealed)
     }
 }
 
@@ -147,35 +132,35 @@ mod tests {
     }
 
     fn keys(numbers: &[u8]) -> TicketKeys {
-        let keys = TicketKeys::new();
+        let keys = TicketKeys::default();
         keys.replace(numbers.iter().copied().map(key).collect());
         keys
     }
 
     #[test]
     fn a_ticket_opens_as_long_as_its_key_is_there_and_in_another_process_too() {
-        let ticket = keys(&[1, 2]).seal(b"a session").unwrap();
+        let ticket = keys(&[1, 2]).encrypt(b"a session").unwrap();
         assert_eq!(&ticket[..TICKET_KEY_NAME_BYTES], [2; TICKET_KEY_NAME_BYTES], "the newest seals");
         for held in [&[2][..], &[2, 3], &[1, 2, 3]] {
-            assert_eq!(keys(held).open(&ticket).unwrap(), b"a session");
+            assert_eq!(keys(held).decrypt(&ticket).unwrap(), b"a session");
         }
-        assert!(keys(&[3, 4]).open(&ticket).is_none());
+        assert!(keys(&[3, 4]).decrypt(&ticket).is_none());
         let another = TicketKey { name: [2; TICKET_KEY_NAME_BYTES], ..key(9) };
-        let liar = TicketKeys::new();
+        let liar = TicketKeys::default();
         liar.replace(vec![another]);
-        assert!(liar.open(&ticket).is_none(), "the name alone opens nothing");
+        assert!(liar.decrypt(&ticket).is_none(), "the name alone opens nothing");
     }
 
     #[test]
     fn without_a_key_nothing_is_sealed() {
-        assert!(TicketKeys::new().seal(b"a session").is_none());
-        assert!(TicketKeys::new().open(&[0; 100]).is_none());
+        assert!(TicketKeys::default().encrypt(b"a session").is_none());
+        assert!(TicketKeys::default().decrypt(&[0; 100]).is_none());
     }
 
     #[test]
     fn no_two_tickets_are_alike() {
         let keys = keys(&[1]);
-        assert_ne!(keys.seal(b"a session"), keys.seal(b"a session"));
+        assert_ne!(keys.encrypt(b"a session"), keys.encrypt(b"a session"));
     }
 
     proptest! {
@@ -184,20 +169,20 @@ mod tests {
             state in proptest::collection::vec(any::<u8>(), 0..700), at: proptest::sample::Index, flip in 1u8..,
         ) {
             let keys = keys(&[1, 2]);
-            let mut ticket = keys.seal(&state).unwrap();
-            prop_assert_eq!(keys.open(&ticket), Some(state));
+            let mut ticket = keys.encrypt(&state).unwrap();
+            prop_assert_eq!(keys.decrypt(&ticket), Some(state));
             let at = at.index(ticket.len());
-            prop_assert!(keys.open(&ticket[..at]).is_none());
+            prop_assert!(keys.decrypt(&ticket[..at]).is_none());
             ticket[at] ^= flip;
-            prop_assert!(keys.open(&ticket).is_none());
+            prop_assert!(keys.decrypt(&ticket).is_none());
         }
 
         #[test]
         fn anything_may_come(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let mut named = vec![1; TICKET_KEY_NAME_BYTES];
             named.extend_from_slice(&bytes);
-            prop_assert!(keys(&[1]).open(&bytes).is_none());
-            prop_assert!(keys(&[1]).open(&named).is_none());
+            prop_assert!(keys(&[1]).decrypt(&bytes).is_none());
+            prop_assert!(keys(&[1]).decrypt(&named).is_none());
         }
     }
 }

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use file::{verify, write_file};
 pub use make::{Source, make};
 pub use restore::restore;
-pub(super) use service::{BackupService, ServiceParts};
+pub(super) use service::BackupService;
 
 use super::data_directory::DataDirectoryError;
 use super::identity::IdentityError;

@@ -16,9 +16,9 @@ use super::{BackupError, Source, file, make, write_file};
 use crate::admin::{Backups, BackupsBusy};
 use crate::server::ServerError;
 use crate::server::config::BackupConfig;
-use crate::server::presence::{APPLICATION, Announcer};
+use crate::server::presence::{Announcer, own_event};
 use crate::wire::api::BackupStatus;
-use crate::wire::event::{Event, Severity};
+use crate::wire::event::Severity;
 use crate::wire::time::WallTime;
 
 /// Size of the pieces that go to a client. Three of them are in memory at most.
@@ -42,14 +42,6 @@ const MINUTE_MILLISECONDS: u64 = 60_000;
 
 /// Kind of the events that say whether scheduled backups are made.
 const EVENT_KIND: &str = "backup";
-
-/// The parts of the server that the service needs.
-pub(in crate::server) struct ServiceParts {
-    pub(in crate::server) source: Source,
-    pub(in crate::server) config: BackupConfig,
-    pub(in crate::server) announcer: Announcer,
-    pub(in crate::server) clock: fn() -> WallTime,
-}
 
 /// Makes backups, one at a time.
 pub(in crate::server) struct BackupService {
@@ -86,8 +78,12 @@ struct Made {
 
 impl BackupService {
     /// Starts the thread that makes backups when they are due.
-    pub(in crate::server) fn start(parts: ServiceParts) -> Result<Self, ServerError> {
-        let ServiceParts { source, config, announcer, clock } = parts;
+    pub(in crate::server) fn start(
+        source: Source,
+        config: BackupConfig,
+        announcer: Announcer,
+        clock: fn() -> WallTime,
+    ) -> Result<Self, ServerError> {
         let shared = Arc::new(Shared {
             source,
             config: Mutex::new(config),
@@ -305,14 +301,8 @@ impl Shared {
     }
 
     fn say(&self, now: WallTime, severity: Severity, message: &str) {
-        let event = Event {
-            severity,
-            application: APPLICATION.into(),
-            kind: EVENT_KIND.into(),
-            message: message.chars().take(MESSAGE_CHARACTERS_MAX).collect(),
-            occurred_at: now,
-            fields: Vec::new(),
-        };
+        let shortened = message.chars().take(MESSAGE_CHARACTERS_MAX).collect();
+        let event = own_event(severity, EVENT_KIND, shortened, now, []);
         if !self.announcer.say_of_server(&event, now) {
             log::warn!("there is no room for an event that says so: {message}");
         }

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::{APPLICATION, Announcer};
+use super::{Announcer, own_event};
 use crate::machine::clones::Incarnation;
 use crate::machine::device_state::DeviceState;
-use crate::wire::event::{Event, Severity};
+use crate::wire::event::Severity;
 use crate::wire::id::DeviceId;
 use crate::wire::message::Sync;
 use crate::wire::time::WallTime;
@@ -51,28 +51,15 @@ impl Announcer {
 
     fn say_shared(&self, now: WallTime, device: DeviceId) {
         let suspicion = self.clones.lock().suspicion(device, now);
-        let addresses: Vec<String> = suspicion
-            .into_iter()
-            .flat_map(|suspicion| suspicion.addresses)
-            .map(|one| one.to_string())
-            .collect();
+        let addresses = suspicion.into_iter().flat_map(|suspicion| suspicion.addresses);
+        let addresses = addresses.map(|one| one.to_string()).collect::<Vec<_>>().join(", ");
         log::warn!(
             "device {device}: two devices seem to use this identity, as those made from one copied disk do (heard from {}): enrol one \
              of them anew with 'muster-agent enroll --force'",
-            if addresses.is_empty() {
-                "addresses that are not known".to_owned()
-            } else {
-                addresses.join(", ")
-            }
+            if addresses.is_empty() { "addresses that are not known" } else { &addresses }
         );
-        let event = Event {
-            severity: Severity::Warning,
-            application: APPLICATION.to_owned(),
-            kind: SHARED_KIND.to_owned(),
-            message: "two devices seem to use this identity".to_owned(),
-            occurred_at: now,
-            fields: vec![("addresses".to_owned(), addresses.join(", "))],
-        };
+        let message = "two devices seem to use this identity".to_owned();
+        let event = own_event(Severity::Warning, SHARED_KIND, message, now, [("addresses", addresses)]);
         // Without room it stands in the status all the same.
         self.append(&event, now, device);
         self.flush();

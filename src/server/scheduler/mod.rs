@@ -33,15 +33,6 @@ const REST_MILLISECONDS: u64 = 1_000;
 /// Rest while devices wait to be notified.
 const NOTIFY_REST_MILLISECONDS: u64 = 100;
 
-/// The parts of the scheduler.
-pub(super) struct SchedulerTools {
-    pub(super) store: Store,
-    pub(super) calls: Arc<dyn Calls>,
-    pub(super) announcer: Announcer,
-    pub(super) clock: Clock,
-    pub(super) failures: Failures,
-}
-
 /// The thread, running.
 pub(super) struct SchedulerThread {
     waker: SchedulerWaker,
@@ -75,24 +66,30 @@ impl DeviceNotifier for SchedulerWaker {
 }
 
 impl SchedulerThread {
-    pub(super) fn start(tools: SchedulerTools) -> Result<Self, ServerError> {
+    pub(super) fn start(
+        store: Store,
+        calls: Arc<dyn Calls>,
+        announcer: Announcer,
+        clock: Clock,
+        failures: Failures,
+    ) -> Result<Self, ServerError> {
         let (wakes, woken) = bounded(1);
         let notifications = Arc::new(Notifications::default());
         let waker = SchedulerWaker { wakes, notifications: notifications.clone() };
         let is_stopping = Arc::new(AtomicBool::new(false));
         let scheduler = Scheduler {
-            statuses: Statuses::new(tools.store.clone(), tools.announcer, tools.clock.clone()),
-            tasks: Tasks::new(tools.store.clone(), tools.clock.clone()),
-            store: tools.store,
-            calls: tools.calls,
-            clock: tools.clock,
+            statuses: Statuses::new(store.clone(), announcer, clock.clone()),
+            tasks: Tasks::new(store.clone(), clock.clone()),
+            store,
+            calls,
+            clock,
             notifications,
             is_stopping: is_stopping.clone(),
         };
         let thread = Builder::new()
             .name("background".into())
             .spawn(move || {
-                let _guard = PanicGuard::new("the scheduler", tools.failures);
+                let _guard = PanicGuard::new("the scheduler", failures);
                 scheduler.run(&woken);
             })
             .map_err(ServerError::when("start the scheduler"))?;

@@ -92,7 +92,7 @@ mod tests {
     }
 
     fn table(connected: u64, absent: u64) -> DeviceTable {
-        let table = DeviceTable::new();
+        let table = DeviceTable::default();
         for id in 1..=connected + absent {
             let mut record = DeviceState::new(DeviceId(id), 900);
             record.link = LinkRef::new(0, 1, 1).filter(|_| id <= connected);

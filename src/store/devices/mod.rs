@@ -63,7 +63,7 @@ pub(super) struct InMemory {
 
 /// Fills the memory from the file.
 pub(super) fn load(connection: &Connection) -> Result<Arc<InMemory>, StoreError> {
-    let table = Arc::new(DeviceTable::new());
+    let table = Arc::new(DeviceTable::default());
     states::load(connection, &table, DEFAULT_INTERVAL_SECONDS)?;
     Ok(Arc::new(InMemory {
         persistent_links: PersistentLinks::new(Arc::clone(&table)),

@@ -16,7 +16,7 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::indexed::{Indexed, Keyed};
 use crate::fleet::presence::Signs;
-use crate::machine::device_state::DeviceState;
+use crate::machine::device_state::{CertificateStatus, DeviceState};
 use crate::machine::replay::DeviceRecords;
 use crate::machine::slab::place_bytes;
 use crate::wire::id::{CertificateHash, DeviceId};
@@ -49,17 +49,6 @@ pub const RECORD_BYTES: usize = place_bytes::<DeviceState>();
 
 /// Bytes that a certificate's owner takes there, without the index.
 pub const CERTIFICATE_BYTES: usize = place_bytes::<Owned>();
-
-/// Whose certificate it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Certificate {
-    /// This device's.
-    Device(DeviceId),
-    /// That of a device which an administrator removed.
-    Removed(DeviceId),
-    /// Nobody's here.
-    Unknown,
-}
 
 impl Keyed for DeviceState {
     type Key = u64;
@@ -145,14 +134,6 @@ fn prefix(certificate: &CertificateHash) -> Prefix {
 
 impl Default for DeviceTable {
     fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl DeviceTable {
-    /// An empty table.
-    #[must_use]
-    pub fn new() -> Self {
         Self {
             records: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             certificates: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
@@ -161,7 +142,9 @@ impl DeviceTable {
             persistent: AtomicU64::new(0),
         }
     }
+}
 
+impl DeviceTable {
     /// The index of a shard uses the lowest and the highest bits, so shards are told by bits between.
     fn shard_of(key: u64) -> usize {
         (key >> 32) as usize % SHARDS
@@ -177,15 +160,15 @@ impl DeviceTable {
 
     /// Whose certificate this is.
     #[must_use]
-    pub fn by_certificate(&self, certificate: &CertificateHash) -> Certificate {
+    pub fn by_certificate(&self, certificate: &CertificateHash) -> CertificateStatus {
         let prefix = prefix(certificate);
         let device = self.certificates_of(prefix).lock().get(prefix).map(|owned| owned.device);
         match device {
             Some(device) if self.records_of(device).lock().get(device.0).is_some() => {
-                Certificate::Device(device)
+                CertificateStatus::Known(device)
             }
-            Some(device) => Certificate::Removed(device),
-            None => Certificate::Unknown,
+            Some(device) => CertificateStatus::Removed(device),
+            None => CertificateStatus::Unknown,
         }
     }
 
@@ -317,19 +300,22 @@ mod tests {
 
     #[test]
     fn a_certificate_is_a_devices_a_removed_ones_or_nobodys() {
-        let table = DeviceTable::new();
+        let table = DeviceTable::default();
         let (device, certificate) = (DeviceId(5 << 40), CertificateHash::of(b"certificate"));
-        assert_eq!(table.by_certificate(&certificate), Certificate::Unknown);
+        assert_eq!(table.by_certificate(&certificate), CertificateStatus::Unknown);
         table.insert(DeviceState::new(device, 900), &certificate);
-        assert_eq!((table.by_certificate(&certificate), table.len()), (Certificate::Device(device), 1));
+        assert_eq!((table.by_certificate(&certificate), table.len()), (CertificateStatus::Known(device), 1));
         assert_eq!(table.remove(device).unwrap().device, device);
-        assert_eq!((table.by_certificate(&certificate), table.len()), (Certificate::Removed(device), 0));
+        assert_eq!(
+            (table.by_certificate(&certificate), table.len()),
+            (CertificateStatus::Removed(device), 0)
+        );
         assert_eq!(table.with(device, |_| ()), None);
     }
 
     #[test]
     fn persistent_links_are_counted_whatever_is_done_to_them() {
-        let table = DeviceTable::new();
+        let table = DeviceTable::default();
         let certificate = CertificateHash::of(b"certificate");
         let record = |id: u64, keep_connected| {
             let mut record = DeviceState::new(DeviceId(id << 32), 900);
@@ -354,7 +340,7 @@ mod tests {
 
     #[test]
     fn what_has_news_is_found_slice_by_slice() {
-        let table = DeviceTable::new();
+        let table = DeviceTable::default();
         for id in 0..1_000_u64 {
             let mut record = DeviceState::new(DeviceId(id << 32), 900);
             record.set_last_position(if id % 10 == 0 { 640 } else { 64 });

@@ -190,16 +190,15 @@ fn devices_with(
     after: i64,
     most: usize,
 ) -> Result<Vec<i64>, StoreError> {
-    let limit = i64::try_from(most).unwrap_or(i64::MAX);
     let sql = "SELECT device FROM inventory_differences
         WHERE application = ?1 AND is_added = 1 AND device > ?2 ORDER BY device LIMIT ?3";
-    let mut numbers: Vec<i64> = connection.all(sql, (application, after, limit), |row| row.get(0))?;
+    let mut numbers: Vec<i64> = connection.all(sql, (application, after, most), |row| row.get(0))?;
     let sql = "SELECT i.device FROM device_inventories i WHERE i.base = ?4 AND i.device > ?2 AND NOT EXISTS
             (SELECT 1 FROM inventory_differences x WHERE x.application = ?1 AND x.device = i.device)
         ORDER BY i.device LIMIT ?3";
     let bases = "SELECT base FROM base_applications WHERE application = ?1";
     for base in connection.all(bases, [application], |row| row.get::<_, i64>(0))? {
-        numbers.extend(connection.all(sql, (application, after, limit, base), |row| row.get::<_, i64>(0))?);
+        numbers.extend(connection.all(sql, (application, after, most, base), |row| row.get::<_, i64>(0))?);
         if numbers.len() > 8 * most {
             numbers.sort_unstable();
             numbers.truncate(most);

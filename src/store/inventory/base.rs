@@ -16,7 +16,6 @@ use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
 use crate::wire::digest::Digest;
 
-/// Sketches of a base.
 const SKETCHES: u64 = 8;
 
 /// Min-hashes that one sketch is made of. A single one is not enough: most kinds of device share most of
@@ -154,15 +153,13 @@ fn mix(value: u64) -> u64 {
     Random::new(value).next_u64()
 }
 
-/// Makes a base of a set.
 pub(super) fn create(
     connection: &Connection,
     set: &[ApplicationId],
     digest: Digest,
 ) -> Result<i64, StoreError> {
     let sql = "INSERT INTO inventory_bases (digest, entries, content) VALUES (?1, ?2, ?3)";
-    let entries = i64::try_from(set.len()).unwrap_or(i64::MAX);
-    connection.run(sql, (digest, entries, ids::encode(set)))?;
+    connection.run(sql, (digest, set.len(), ids::encode(set)))?;
     let base = connection.last_insert_rowid();
     let sql = "INSERT INTO base_applications (application, base) VALUES (?1, ?2)";
     let mut statement = connection.prepare_cached(sql)?;
@@ -175,7 +172,6 @@ pub(super) fn create(
     Ok(base)
 }
 
-/// One device more has this base.
 pub(super) fn take(connection: &Connection, base: i64) -> Result<(), StoreError> {
     let sql = "UPDATE inventory_bases SET devices = devices + 1 WHERE id = ?1";
     connection.run(sql, [base]).map(drop)
@@ -200,7 +196,6 @@ pub(super) fn release(connection: &Connection, base: i64) -> Result<Vec<Applicat
     Ok(set)
 }
 
-/// Whether a base is still there.
 pub(super) fn exists(connection: &Connection, base: i64) -> Result<bool, StoreError> {
     connection.has_row("SELECT 1 FROM inventory_bases WHERE id = ?1", [base])
 }

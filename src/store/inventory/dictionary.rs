@@ -51,7 +51,6 @@ pub(super) fn intern(
     connection.one(sql, values, |row| row.get(0))
 }
 
-/// Whether the entry is still there.
 pub(super) fn exists(connection: &Connection, id: ApplicationId) -> Result<bool, StoreError> {
     connection.has_row("SELECT 1 FROM applications WHERE id = ?1", [id])
 }

@@ -148,7 +148,6 @@ fn write(
     Ok((outcome, change))
 }
 
-/// Forgets what a device has reported.
 pub(super) fn forget_device(
     connection: &Connection,
     number: i64,

@@ -203,7 +203,6 @@ pub(in crate::store) fn declarations_of(
     connection.perhaps(sql, [number], |row| row.get(0))
 }
 
-/// Declarations of all devices.
 pub(in crate::store) fn all_declarations(connection: &Connection) -> Result<Vec<Declaration>, StoreError> {
     let sql = "SELECT content FROM declarations c
         WHERE EXISTS (SELECT 1 FROM host_facts h WHERE h.declarations = c.id)";

@@ -16,7 +16,6 @@ use crate::wire::inventory::{Application, InventoryChange};
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
 use crate::wire::section::SectionState;
 
-/// A device's set as it is stored.
 struct Current {
     placement: Placement,
     digest: Digest,
@@ -115,7 +114,6 @@ fn still_holds(
     Ok(true)
 }
 
-/// Moves a device's set from one placement to another.
 fn place(
     connection: &Connection,
     number: i64,
@@ -156,7 +154,6 @@ fn place(
         "INSERT INTO device_inventories (device, base, entries, added, removed) VALUES (?1, ?2, ?3, ?4, ?5)
         ON CONFLICT (device) DO UPDATE SET base = excluded.base, entries = excluded.entries,
             added = excluded.added, removed = excluded.removed";
-    let entries = i64::try_from(entries).unwrap_or(i64::MAX);
     let values = (number, new.base, entries, ids::encode(&new.added), ids::encode(&new.removed));
     connection.run(sql, values).map(drop)
 }
@@ -166,7 +163,6 @@ fn count_difference(connection: &Connection, id: ApplicationId, step: i64) -> Re
     connection.run(sql, (id, step)).map(drop)
 }
 
-/// Removes a device's inventory.
 pub(super) fn forget(connection: &Connection, number: i64, orphans: &Orphans) -> Result<(), StoreError> {
     if connection.has_row("SELECT 1 FROM device_inventories WHERE device = ?1", [number])? {
         let current = current(connection, number)?;

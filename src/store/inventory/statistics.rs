@@ -124,8 +124,7 @@ fn take(
     // Rows of applications that are reported by turns may not pile up.
     let sql = "DELETE FROM statistics WHERE device = ?1 AND application NOT IN
         (SELECT application FROM statistics WHERE device = ?1 ORDER BY at DESC, application LIMIT ?2)";
-    let max = i64::try_from(STATISTICS_MAX).unwrap_or(i64::MAX);
-    connection.run(sql, [number, max]).map(drop)
+    connection.run(sql, (number, STATISTICS_MAX)).map(drop)
 }
 
 /// The numbers from before and the new ones, as one. Numbers that were not reported stay as long as the day
@@ -177,7 +176,6 @@ fn parse(latest: &str, ring: &[u8]) -> (Vec<Latest>, Ring) {
     (latest, ring)
 }
 
-/// All numbers of a device, by application.
 pub(in crate::store) fn of(
     connection: &Connection,
     number: i64,

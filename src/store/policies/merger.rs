@@ -285,7 +285,6 @@ pub(in crate::store) fn untold(
     connection.all(sql, bounds, read)
 }
 
-/// Forgets a device's settings.
 pub(in crate::store) fn forget_device(connection: &Connection, number: i64) -> Result<(), StoreError> {
     connection.run("DELETE FROM own_settings WHERE device = ?1", [number])?;
     connection.run("DELETE FROM desired_settings WHERE device = ?1", [number]).map(drop)

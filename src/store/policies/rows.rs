@@ -140,7 +140,6 @@ fn check(connection: &Connection, application: &str, new: &NewSettings) -> Resul
     Err(StoreError::UnknownApplication { application: application.to_owned(), known: names.join(", ") })
 }
 
-/// Sets a group's policy in a revision.
 pub(super) fn set(
     connection: &Connection,
     group: i64,
@@ -158,7 +157,6 @@ pub(super) fn set(
     connection.run(sql, values).map(drop)
 }
 
-/// Sets a device's own settings in a revision.
 pub(super) fn set_own(
     connection: &Connection,
     number: i64,
@@ -190,7 +188,6 @@ pub(super) fn remove(connection: &Connection, path: &str, application: &str) -> 
     }
 }
 
-/// Removes the policies of a group that is removed.
 pub(in crate::store) fn group_removed(connection: &Connection, group: i64) -> Result<(), StoreError> {
     connection.run("DELETE FROM policies WHERE group_id = ?1", [group]).map(drop)
 }
@@ -221,7 +218,6 @@ pub(super) fn list(
     connection.all(&sql, [application], from_row)
 }
 
-/// A device's own settings for one application.
 pub(super) fn own(
     connection: &Connection,
     number: i64,
@@ -232,7 +228,6 @@ pub(super) fn own(
     connection.perhaps(sql, (number, application), from_row)
 }
 
-/// Whether a name can be that of an application.
 pub(in crate::store) fn is_name(application: &str) -> bool {
     !application.is_empty() && application.len() <= NAME_BYTES_MAX && !application.contains(is_hidden)
 }

@@ -8,7 +8,7 @@
 use rusqlite::{Connection, named_params, params};
 
 use super::run::{LEASE_SECONDS, lease_seconds};
-use super::{TimeChange, bad, parse};
+use super::{TimeChange, bad};
 use crate::fleet::task::period::zoned_text;
 use crate::fleet::task::run::{Latest, RunProgress};
 use crate::store::error::StoreError;
@@ -22,15 +22,6 @@ use crate::wire::time::WallTime;
 /// Age that runs are given whose release lies ahead: no rate counts them any more.
 const LONG_AGO_MILLISECONDS: u64 = 60_000;
 
-/// A task with a next time.
-struct Waiting {
-    number: i64,
-    id: TaskId,
-    definition: TaskDefinition,
-    due_at: WallTime,
-    next_at: WallTime,
-}
-
 /// Puts all stored times right; how many tasks are due sooner than was stored.
 pub(super) fn correct(
     connection: &Connection,
@@ -41,9 +32,10 @@ pub(super) fn correct(
     let sooner = bring_tasks_near(connection, now, change.was_right)?;
     let sql = "SELECT number, definition, next_at FROM tasks t WHERE EXISTS
         (SELECT 1 FROM runs r WHERE r.task = t.number AND r.wake_at IS NOT NULL)";
-    let with_open: Vec<(i64, String, Option<WallTime>)> = connection.all(sql, [], |row| row.try_into())?;
+    type WithOpen = (i64, TaskDefinition, Option<WallTime>);
+    let with_open: Vec<WithOpen> = connection.all(sql, [], |row| row.try_into())?;
     for (task, definition, next_at) in with_open {
-        let latest = latest(now, &parse(&definition)?, next_at)?;
+        let latest = latest(now, &definition, next_at)?;
         correct_runs(connection, table, task, latest, change.forward_milliseconds)?;
     }
     for sql in [
@@ -59,24 +51,14 @@ pub(super) fn correct(
 fn bring_tasks_near(connection: &Connection, now: WallTime, was_right: bool) -> Result<usize, StoreError> {
     let sql =
         "SELECT number, id, definition, due_at, next_at FROM tasks WHERE state = 'active' AND next_at > ?1";
-    let mut waiting = Vec::new();
-    connection.each(sql, [now], |row| {
-        waiting.push(Waiting {
-            number: row.get(0)?,
-            id: row.get(1)?,
-            definition: parse(&row.get::<_, String>(2)?)?,
-            due_at: row.get(3)?,
-            next_at: row.get(4)?,
-        });
-        Ok(())
-    })?;
+    type Waiting = (i64, TaskId, TaskDefinition, WallTime, WallTime);
+    let waiting: Vec<Waiting> = connection.all(sql, [now], |row| row.try_into())?;
     let mut sooner = 0;
-    for task in waiting {
+    for (number, id, definition, due_at, stored) in waiting {
         // Without its zone nobody can say: it is ended when it is due.
-        let Ok(zone) = zone::find(task.definition.time_zone()) else { continue };
-        let stored = task.next_at;
-        let last = (task.due_at > WallTime(0)).then_some(task.due_at);
-        let schedule = task.definition.schedule().map_err(bad)?;
+        let Ok(zone) = zone::find(definition.time_zone()) else { continue };
+        let last = (due_at > WallTime(0)).then_some(due_at);
+        let schedule = definition.schedule().map_err(bad)?;
         let near = schedule.bring_near(stored, last, was_right, now, &zone);
         if near >= stored {
             continue;
@@ -84,19 +66,17 @@ fn bring_tasks_near(connection: &Connection, now: WallTime, was_right: bool) -> 
         sooner += 1;
         let (far, soon) = (zoned_text(stored, &zone), zoned_text(near, &zone));
         log::warn!(
-            "task {}: due {soon}, not {far}, which is further away than its schedule gives from now on",
-            task.id
+            "task {id}: due {soon}, not {far}, which is further away than its schedule gives from now on"
         );
         let sql = "UPDATE tasks SET next_at = ?2 WHERE number = ?1";
-        connection.run(sql, (task.number, near))?;
+        connection.run(sql, (number, near))?;
         // An occurrence that was begun before its time is begun again at it.
         let sql = "UPDATE task_targets SET made_at = 0 WHERE task = ?1 AND made_at >= ?2";
-        connection.run(sql, (task.number, near))?;
+        connection.run(sql, (number, near))?;
     }
     Ok(sooner)
 }
 
-/// Latest time of the runs of a task.
 fn latest(
     now: WallTime,
     definition: &TaskDefinition,
@@ -137,10 +117,8 @@ fn correct_runs(
     };
     let mut corrected: Vec<(i64, RunProgress)> = Vec::new();
     connection.each(sql, values, |row| {
-        let state = row.get::<_, String>(3)?.parse();
-        let state = state.map_err(|_| StoreError::Database("a run's state is damaged".into()))?;
         let mut run = RunProgress::new(1, row.get(4)?, row.get(5)?);
-        (run.state, run.begin_by) = (state, row.get(6)?);
+        (run.state, run.begin_by) = (row.get(3)?, row.get(6)?);
         (run.began_at, run.lease_until) = (row.get(7)?, row.get(8)?);
         let latest = Latest { lease_seconds: lease_seconds(table, row.get(1)?), ..latest };
         run.go_along(forward_milliseconds);

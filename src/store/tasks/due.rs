@@ -3,7 +3,7 @@
 
 use super::end::end_task;
 use super::run::insert;
-use super::{ROWS_PER_STEP_MAX, Step, bad, parse, targets};
+use super::{ROWS_PER_STEP_MAX, Step, bad, targets};
 use crate::fleet::task::run::{RunProgress, RunState};
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
@@ -22,10 +22,9 @@ pub(super) fn begin(step: &mut Step<'_>) -> Result<(), StoreError> {
     let sql = "SELECT number, definition, next_at FROM tasks WHERE next_at <= ?1 AND created_at >= ?3 AND is_making = 0
         ORDER BY next_at LIMIT ?2";
     let values = (step.now, TASKS_PER_STEP_MAX, step.time.holds_before);
-    let due: Vec<(i64, String, WallTime)> = step.connection.all(sql, values, |row| row.try_into())?;
+    let due: Vec<(i64, TaskDefinition, WallTime)> = step.connection.all(sql, values, |row| row.try_into())?;
     step.has_more |= due.len() >= TASKS_PER_STEP_MAX as usize;
     for (task, definition, due_at) in due {
-        let definition = parse(&definition)?;
         let schedule = definition.schedule().map_err(bad)?;
         if definition.continuous {
             targets::renew(step.connection, task, &definition.targets)?;
@@ -49,12 +48,11 @@ pub(super) fn begin(step: &mut Step<'_>) -> Result<(), StoreError> {
 pub(super) fn make(step: &mut Step<'_>) -> Result<(), StoreError> {
     let sql =
         "SELECT number, definition, due_at, next_at FROM tasks WHERE is_making <> 0 ORDER BY number LIMIT ?1";
-    type Making = (i64, String, WallTime, Option<WallTime>);
+    type Making = (i64, TaskDefinition, WallTime, Option<WallTime>);
     let making: Vec<Making> = step.connection.all(sql, [TASKS_PER_STEP_MAX], |row| row.try_into())?;
     step.has_more |= making.len() >= TASKS_PER_STEP_MAX as usize;
     let mut room = ROWS_PER_STEP_MAX;
     for (task, definition, due_at, next_at) in making {
-        let definition = parse(&definition)?;
         let made = make_for(step, task, &definition, due_at, next_at, room)?;
         if made >= room {
             step.has_more = true;
@@ -77,8 +75,7 @@ fn make_for(
     most: usize,
 ) -> Result<usize, StoreError> {
     let sql = "SELECT device FROM task_targets WHERE task = ?1 AND made_at <> ?2 ORDER BY device LIMIT ?3";
-    let limit = i64::try_from(most).unwrap_or(i64::MAX);
-    let devices: Vec<i64> = step.connection.all(sql, (task, due_at, limit), |row| row.get(0))?;
+    let devices: Vec<i64> = step.connection.all(sql, (task, due_at, most), |row| row.get(0))?;
     let expires_at = WallTime(step.now.0.saturating_add(u64::from(definition.expires_seconds) * 1_000));
     // A run that nobody took by the next time gives way to that: they would pile up on a device that is away.
     let expires_at = next_at.map_or(expires_at, |next_at| expires_at.min(next_at.max(step.now)));
@@ -111,8 +108,8 @@ fn has_open_run(step: &Step<'_>, task: i64, device: i64) -> Result<bool, StoreEr
 /// Removes what is left of occurrences that nobody asks for any more.
 fn forget_old(step: &Step<'_>, task: i64, device: i64) -> Result<(), StoreError> {
     let sql = "SELECT DISTINCT due_at FROM runs WHERE device = ?2 AND +task = ?1 ORDER BY due_at DESC LIMIT 1 OFFSET ?3";
-    let kept = i64::try_from(OCCURRENCES_KEPT - 1).unwrap_or(i64::MAX);
-    let newest: Option<i64> = step.connection.perhaps(sql, (task, device, kept), |row| row.get(0))?;
+    let newest: Option<i64> =
+        step.connection.perhaps(sql, (task, device, OCCURRENCES_KEPT - 1), |row| row.get(0))?;
     let Some(newest) = newest else { return Ok(()) };
     let old = "FROM runs WHERE device = ?2 AND +task = ?1 AND +due_at <= ?3 AND +wake_at IS NULL";
     for sql in [format!("DELETE FROM run_outputs WHERE run IN (SELECT id {old})"), format!("DELETE {old}")] {

@@ -3,13 +3,13 @@
 
 use rusqlite::{Connection, named_params};
 
-use super::run::{self, StoredRun, save};
-use super::{ROWS_PER_STEP_MAX, Step, TaskTime, parse};
+use super::run::{self, save};
+use super::{ROWS_PER_STEP_MAX, Step, TaskTime};
 use crate::fleet::task::definition::is_to_abort;
 use crate::fleet::task::run::RunState;
 use crate::store::error::StoreError;
 use crate::store::sql::{Columns as _, Sql as _};
-use crate::wire::api::TaskState;
+use crate::wire::api::{TaskDefinition, TaskState};
 use crate::wire::time::WallTime;
 
 /// For how long a task that has ended is kept: 30 days.
@@ -45,31 +45,25 @@ pub(super) fn old(time: TaskTime) -> WallTime {
 
 /// Ends runs that time ends, and those of tasks that have ended.
 pub(super) fn tick(step: &mut Step<'_>) -> Result<(), StoreError> {
-    let limit = i64::try_from(ROWS_PER_STEP_MAX).unwrap_or(i64::MAX);
     let of_ended = format!(
-        "SELECT {} FROM {} WHERE r.task IN ({ENDED_WITH_OPEN_RUNS}) AND r.wake_at IS NOT NULL
-        AND (t.state = 'cancelled' OR r.state <> 'running') LIMIT ?1",
-        run::COLUMNS,
-        run::TABLES
+        "r.task IN ({ENDED_WITH_OPEN_RUNS}) AND r.wake_at IS NOT NULL
+        AND (t.state = 'cancelled' OR r.state <> 'running') LIMIT ?1"
     );
-    let mut found = run::all(step.connection, &of_ended, [limit])?;
+    let mut found = run::all(step.connection, &of_ended, [ROWS_PER_STEP_MAX])?;
     step.found(found.len());
     for stored in &mut found {
         stored.follow_task(step.now);
         save(step, stored, false)?;
     }
-    let silent = format!(
-        "SELECT {} FROM {} WHERE r.wake_at <= :now AND {MAY_TICK} ORDER BY r.wake_at LIMIT :limit",
-        run::COLUMNS,
-        run::TABLES
-    );
-    let values = named_params! { ":now": step.now, ":limit": limit, ":may_expire": step.time.may_expire };
-    let mut found: Vec<StoredRun> = run::all(step.connection, &silent, values)?;
+    let silent = format!("r.wake_at <= :now AND {MAY_TICK} ORDER BY r.wake_at LIMIT :limit");
+    let may_expire = step.time.may_expire;
+    let values = named_params! { ":now": step.now, ":limit": ROWS_PER_STEP_MAX, ":may_expire": may_expire };
+    let mut found = run::all(step.connection, &silent, values)?;
     step.found(found.len());
     for stored in &mut found {
         stored.follow_task(step.now);
         let rules = stored.rules(step);
-        stored.run.tick(&rules, step.time.may_expire, step.now);
+        stored.run.tick(&rules, may_expire, step.now);
         save(step, stored, false)?;
     }
     Ok(())
@@ -79,10 +73,10 @@ pub(super) fn tick(step: &mut Step<'_>) -> Result<(), StoreError> {
 pub(super) fn settle(step: &mut Step<'_>) -> Result<(), StoreError> {
     let connection = step.connection;
     let sql = "SELECT number, definition, due_at FROM tasks WHERE has_news <> 0";
-    let with_news: Vec<(i64, String, i64)> = connection.all(sql, [], |row| row.try_into())?;
+    let with_news: Vec<(i64, TaskDefinition, i64)> = connection.all(sql, [], |row| row.try_into())?;
     for (task, definition, due_at) in with_news {
         connection.run("UPDATE tasks SET has_news = 0 WHERE number = ?1", [task])?;
-        let Some(percent) = parse(&definition)?.abort_percent else { continue };
+        let Some(percent) = definition.abort_percent else { continue };
         let counts = counts(connection, task, due_at)?;
         if is_to_abort(counts.finished, counts.failed, counts.total, percent) {
             let why = format!("{} of {} failed, more than {percent} %", counts.failed, counts.finished);

@@ -3,8 +3,8 @@
 use jiff::tz::TimeZone;
 use rusqlite::{Connection, Row, params};
 
+use super::number_of;
 use super::run::{COLUMNS, TABLES, from_row};
-use super::{number_of, parse};
 use crate::fleet::task::period::zoned_text;
 use crate::store::devices::list::name_of;
 use crate::store::error::StoreError;
@@ -12,8 +12,8 @@ use crate::store::page::{Page, PageRequest};
 use crate::store::sql::{Columns as _, Sql as _};
 use crate::store::{devices, zone};
 use crate::wire::api::{
-    LateReport, RunCount, RunDetail, RunState, Task, TaskDetail, TaskRun, TaskState, TaskTargets,
-    WrittenOutput,
+    LateReport, RunCount, RunDetail, RunState, Task, TaskDefinition, TaskDetail, TaskRun, TaskState,
+    TaskTargets, WrittenOutput,
 };
 use crate::wire::id::{DeviceId, RunId, TaskId};
 use crate::wire::time::WallTime;
@@ -48,9 +48,7 @@ const STATE: &str = "CASE WHEN t.state = 'cancelled' AND r.state IN ('scheduled'
     WHEN t.state = 'aborted' AND r.state IN ('scheduled', 'pending', 'delivered') THEN 'cancelled' ELSE r.state END";
 
 fn task_from_row(connection: &Connection, row: &Row<'_>) -> Result<Task, StoreError> {
-    let state = row.get::<_, String>(5)?.parse();
-    let state = state.map_err(|_| StoreError::Database("a task's state is damaged".into()))?;
-    let mut definition = parse(&row.get::<_, String>(4)?)?;
+    let mut definition: TaskDefinition = row.get(4)?;
     // Shown by name; those that are gone by their ids.
     if let TaskTargets::Devices(devices) = &mut definition.targets {
         for device in devices {
@@ -68,7 +66,7 @@ fn task_from_row(connection: &Connection, row: &Row<'_>) -> Result<Task, StoreEr
         application: row.get(1)?,
         kind: row.get(2)?,
         definition,
-        state,
+        state: row.get(5)?,
         why: row.get(6)?,
         created_at: row.get::<_, WallTime>(7)?.into(),
         next_at: next_at.map(Into::into),
@@ -134,7 +132,7 @@ const RUN_COLUMNS: &str =
     "t.id, d.name, r.changed_at, t.why, EXISTS (SELECT 1 FROM run_outputs o WHERE o.run = r.id)";
 
 /// Reads [`COLUMNS`] and then [`RUN_COLUMNS`]; the run, with its place in the list.
-fn run_from_row(row: &Row<'_>, now: WallTime) -> Result<([i64; 4], TaskRun), StoreError> {
+fn run_from_row(row: &Row<'_>, now: WallTime) -> rusqlite::Result<([i64; 4], TaskRun)> {
     let mut stored = from_row(row)?;
     stored.follow_task(now);
     let at = COLUMNS.matches(',').count() + 1;
@@ -210,11 +208,7 @@ pub fn runs(
     );
     let state = filter.state.map(RunState::name);
     let values = params![of_task, of_device, due_at, task, device, attempt, state, page.limit()];
-    let mut found: Vec<([i64; 4], TaskRun)> = Vec::new();
-    connection.each(&sql, values, |row| {
-        found.push(run_from_row(row, now)?);
-        Ok(())
-    })?;
+    let found = connection.all(&sql, values, |row| run_from_row(row, now))?;
     Ok(page.page('r', found, |(key, _)| key.map(|part| part.to_string())).map(|(_, run)| run))
 }
 
@@ -235,9 +229,8 @@ pub fn open_runs(connection: &Connection, device: DeviceId) -> Result<(u64, u64)
 /// When there is no such run, or the file cannot be read.
 pub fn run(connection: &Connection, id: RunId, now: WallTime) -> Result<RunDetail, StoreError> {
     let sql = format!("SELECT {COLUMNS}, {RUN_COLUMNS} FROM {TABLES} WHERE r.id = ?1");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query([id])?;
-    let (_, run) = run_from_row(rows.next()?.ok_or(StoreError::NoRun(id))?, now)?;
+    let found = connection.perhaps(&sql, [id], |row| run_from_row(row, now))?;
+    let (_, run) = found.ok_or(StoreError::NoRun(id))?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     let sql = "SELECT head, tail, omitted_bytes FROM run_outputs WHERE run = ?1";
     let output = connection.perhaps(sql, [id], |row| {

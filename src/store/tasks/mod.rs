@@ -34,7 +34,7 @@ use super::table::DeviceTable;
 use super::writer::Origin;
 use crate::machine::command::RunsOutcome;
 pub use crate::machine::task_clock::{TaskTime, TimeChange};
-use crate::wire::api::{CreatedTask, NewTask, TaskDefinition, TaskState};
+use crate::wire::api::{CreatedTask, NewTask, TaskState};
 use crate::wire::id::{DeviceId, TaskId};
 use crate::wire::task::{RunAck, RunUpdate, RunUpdates, RunsStored};
 use crate::wire::time::WallTime;
@@ -216,7 +216,6 @@ fn number_of(connection: &Connection, task: TaskId) -> Result<i64, StoreError> {
     number.ok_or(StoreError::NoTask(task))
 }
 
-/// Whether a step would do anything.
 fn is_anything_due(connection: &Connection, time: TaskTime) -> Result<bool, StoreError> {
     let sql = format!(
         "SELECT EXISTS (SELECT 1 FROM tasks WHERE next_at <= :now AND created_at >= :held)
@@ -237,11 +236,6 @@ fn is_anything_due(connection: &Connection, time: TaskTime) -> Result<bool, Stor
         ":may_expire": time.may_expire,
     };
     connection.one(&sql, values, |row| row.get(0))
-}
-
-fn parse(definition: &str) -> Result<TaskDefinition, StoreError> {
-    serde_json::from_str(definition)
-        .map_err(|error| StoreError::Database(format!("a task's definition is damaged: {error}")))
 }
 
 fn bad(text: impl Into<String>) -> StoreError {

@@ -2,12 +2,11 @@
 //! than a device holds.
 
 use jiff::tz::TimeZone;
-use rusqlite::params;
 use serde_json::Value;
 
 use super::run::{self, StoredRun, save};
 use super::targets::{Answer, Offers};
-use super::{ROWS_PER_STEP_MAX, Step, parse};
+use super::{ROWS_PER_STEP_MAX, Step};
 use crate::fleet::task::definition::rollout;
 use crate::fleet::task::period::zoned_text;
 use crate::fleet::task::window::Window;
@@ -24,7 +23,6 @@ const PUT_OFF_MILLISECONDS: u64 = 10_000;
 /// After how long a task is looked at again whose time zone is not known.
 const ZONE_MILLISECONDS: u64 = 3_600_000;
 
-/// Unit of a rate.
 const MINUTE_MILLISECONDS: u64 = 60_000;
 
 /// A task of which runs may be due.
@@ -40,17 +38,14 @@ struct Due {
 pub(super) fn release(step: &mut Step<'_>) -> Result<(), StoreError> {
     let sql = "SELECT number, application, kind, settings, definition FROM tasks
         WHERE release_at <= ?1 AND state = 'active' ORDER BY release_at LIMIT ?2";
-    let limit = i64::try_from(ROWS_PER_STEP_MAX).unwrap_or(i64::MAX);
-    let mut due = Vec::new();
-    step.connection.each(sql, (step.now, limit), |row| {
-        due.push(Due {
+    let due = step.connection.all(sql, (step.now, ROWS_PER_STEP_MAX), |row| {
+        Ok(Due {
             task: row.get(0)?,
             application: row.get(1)?,
             kind: row.get(2)?,
             settings: serde_json::from_str(&row.get::<_, String>(3)?).unwrap_or_default(),
-            definition: parse(&row.get::<_, String>(4)?)?,
-        });
-        Ok(())
+            definition: row.get(4)?,
+        })
     })?;
     step.found(due.len());
     let mut offers = Offers::default();
@@ -85,14 +80,8 @@ fn release_of(step: &mut Step<'_>, due: &Due, offers: &mut Offers, most: usize) 
     let closes_at = hours.map(|(window, zone)| window.closes_at(now, &zone));
     let room = rollout(due.definition.rate_per_minute, released_lately(step, due)?);
     let most = most.min(usize::try_from(room).unwrap_or(usize::MAX));
-    let sql = format!(
-        "SELECT {} FROM {} WHERE r.task = ?1 AND r.state = 'scheduled' AND r.not_before <= ?2
-        ORDER BY r.not_before LIMIT ?3",
-        run::COLUMNS,
-        run::TABLES
-    );
-    let limit = i64::try_from(most).unwrap_or(i64::MAX);
-    let found = run::all(step.connection, &sql, params![due.task, now, limit])?;
+    let which = "r.task = ?1 AND r.state = 'scheduled' AND r.not_before <= ?2 ORDER BY r.not_before LIMIT ?3";
+    let found = run::all(step.connection, which, (due.task, now, most))?;
     let looked_at = found.len();
     for mut stored in found {
         release_one(step, due, offers, &mut stored, closes_at)?;

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::{Step, parse};
+use super::Step;
 use crate::fleet::status::{FailedRun, TASK_WITHIN_MS_MAX};
 use crate::fleet::task::retry::next_attempt;
 use crate::fleet::task::run::{RunProgress, RunRules, RunState};
@@ -31,7 +31,6 @@ pub(super) fn lease_seconds(table: &DeviceTable, device: DeviceId) -> u32 {
 pub(in crate::store) const COLUMNS: &str = "r.id, r.task, r.device, d.id, t.definition, t.state, r.due_at, r.state, r.attempt,
     r.not_before, r.expires_at, r.begin_by, r.began_at, r.lease_until, r.serial, r.progress_percent, r.exit_code, r.message, r.late";
 
-/// And where they come from.
 pub(in crate::store) const TABLES: &str =
     "runs r JOIN tasks t ON t.number = r.task JOIN devices d ON d.number = r.device";
 
@@ -51,7 +50,6 @@ pub(in crate::store) struct StoredRun {
 }
 
 impl StoredRun {
-    /// Rules in force for it.
     pub(super) fn rules(&self, step: &Step<'_>) -> RunRules {
         let lease_seconds = lease_seconds(step.table, self.device);
         RunRules {
@@ -77,17 +75,15 @@ impl StoredRun {
 }
 
 /// Reads [`COLUMNS`].
-pub(in crate::store) fn from_row(row: &Row<'_>) -> Result<StoredRun, StoreError> {
-    let damaged = |what: &str| StoreError::Database(format!("a run's {what} is damaged"));
-    let state = row.get::<_, String>(7)?.parse().map_err(|_| damaged("state"))?;
-    let task_state = row.get::<_, String>(5)?.parse().map_err(|_| damaged("task"))?;
+pub(in crate::store) fn from_row(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
+    let state = row.get(7)?;
     Ok(StoredRun {
         id: row.get(0)?,
         task: row.get(1)?,
         number: row.get(2)?,
         device: row.get(3)?,
-        definition: parse(&row.get::<_, String>(4)?)?,
-        task_state,
+        definition: row.get(4)?,
+        task_state: row.get(5)?,
         due_at: row.get(6)?,
         before: state,
         run: RunProgress {
@@ -107,18 +103,13 @@ pub(in crate::store) fn from_row(row: &Row<'_>) -> Result<StoredRun, StoreError>
     })
 }
 
-/// Reads all that a query finds.
+/// Reads all of which the condition holds.
 pub(super) fn all(
     connection: &Connection,
-    sql: &str,
+    which: &str,
     values: impl rusqlite::Params,
 ) -> Result<Vec<StoredRun>, StoreError> {
-    let mut runs = Vec::new();
-    connection.each(sql, values, |row| {
-        runs.push(from_row(row)?);
-        Ok(())
-    })?;
-    Ok(runs)
+    connection.all(&format!("SELECT {COLUMNS} FROM {TABLES} WHERE {which}"), values, from_row)
 }
 
 /// Makes a run, which waits for its time or has ended already.
@@ -210,8 +201,7 @@ pub(super) fn save(step: &mut Step<'_>, stored: &StoredRun, is_told: bool) -> Re
 /// Takes what a device says of a run. A report of a run that is none of its is passed over: it was removed
 /// here, or made up there.
 pub(super) fn take(step: &mut Step<'_>, number: i64, update: &RunUpdate) -> Result<(), StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM {TABLES} WHERE r.id = ?1 AND r.device = ?2");
-    let mut found = all(step.connection, &sql, (update.run, number))?;
+    let mut found = all(step.connection, "r.id = ?1 AND r.device = ?2", (update.run, number))?;
     let Some(mut stored) = found.pop() else { return Ok(()) };
     stored.follow_task(step.now);
     let rules = stored.rules(step);
@@ -269,15 +259,14 @@ pub(in crate::store) fn desired_of(
         AND (?4 IS NULL OR (r.released_at, r.id) > (?4, ?5))
         ORDER BY r.released_at, r.id LIMIT ?3";
     let mut statement = connection.prepare_cached(sql)?;
-    let limit = i64::try_from(RUNS_PER_DEVICE_MAX).unwrap_or(i64::MAX);
     let (after_time, after_id) = after.unzip();
-    let mut rows = statement.query(params![number, now, limit, after_time, after_id])?;
+    let mut rows = statement.query(params![number, now, RUNS_PER_DEVICE_MAX, after_time, after_id])?;
     let (mut runs, mut last) = (Vec::new(), None);
     while let Some(row) = rows.next()? {
         if room.is_used_up() {
             break;
         }
-        let definition = parse(&row.get::<_, String>(4)?)?;
+        let definition: TaskDefinition = row.get(4)?;
         let left_milliseconds = row.get::<_, WallTime>(5)?.0.saturating_sub(now.0);
         let run = RunOrder {
             run: row.get(0)?,
@@ -295,7 +284,6 @@ pub(in crate::store) fn desired_of(
     Ok((runs, last))
 }
 
-/// Forgets the runs of a device, and that tasks are for it.
 pub(in crate::store) fn forget_device(connection: &Connection, number: i64) -> Result<(), StoreError> {
     for sql in [
         "DELETE FROM run_outputs WHERE run IN (SELECT id FROM runs WHERE device = ?1)",

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use rusqlite::{Connection, named_params};
 use serde_json::Value;
 
-use super::{Step, bad, end, parse};
+use super::{Step, bad, end};
 use crate::fleet::schema::Schema;
 use crate::store::devices::MEMBERS;
 use crate::store::error::StoreError;
@@ -54,24 +54,19 @@ pub(super) fn renew(connection: &Connection, task: i64, targets: &TaskTargets) -
     enter(connection, task, targets).map(drop)
 }
 
-/// The groups that active tasks are for.
-fn groups_of_tasks(connection: &Connection) -> Result<Vec<(i64, TaskDefinition, String)>, StoreError> {
+fn groups_of_tasks(connection: &Connection) -> Result<Vec<(i64, String, TaskDefinition)>, StoreError> {
     let sql = "SELECT number, definition FROM tasks WHERE state = 'active'";
-    let mut found = Vec::new();
-    connection.each(sql, [], |row| {
-        let definition = parse(&row.get::<_, String>(1)?)?;
-        if let TaskTargets::Group(path) = &definition.targets {
-            let path = path.clone();
-            found.push((row.get(0)?, definition, path));
-        }
-        Ok(())
-    })?;
-    Ok(found)
+    let active: Vec<(i64, TaskDefinition)> = connection.all(sql, [], |row| row.try_into())?;
+    let of_group = |(task, definition): (i64, TaskDefinition)| {
+        let TaskTargets::Group(path) = &definition.targets else { return None };
+        Some((task, path.clone(), definition))
+    };
+    Ok(active.into_iter().filter_map(of_group).collect())
 }
 
 /// A group was moved: tasks for it, and for those below it, follow.
 pub(in crate::store) fn group_moved(connection: &Connection, from: &str, to: &str) -> Result<(), StoreError> {
-    for (task, mut definition, path) in groups_of_tasks(connection)? {
+    for (task, path, mut definition) in groups_of_tasks(connection)? {
         let Some(below) = path.strip_prefix(from).filter(|_| devices::is_within(&path, from)) else {
             continue;
         };
@@ -90,7 +85,7 @@ pub(in crate::store) fn group_removed(
     removed: &str,
     now: WallTime,
 ) -> Result<(), StoreError> {
-    for (task, definition, path) in groups_of_tasks(connection)? {
+    for (task, path, definition) in groups_of_tasks(connection)? {
         if definition.continuous && devices::is_within(&path, removed) {
             let why = format!("its group {path} was removed at {now}");
             end::end_task(connection, task, TaskState::Cancelled, &why, now)?;
@@ -104,9 +99,9 @@ pub(in crate::store) fn group_removed(
 pub(super) fn find_newcomers(step: &mut Step<'_>) -> Result<(), StoreError> {
     let sql = "SELECT number, definition FROM tasks
         WHERE state = 'active' AND continuous <> 0 AND next_at IS NULL AND due_at > 0";
-    let continuous: Vec<(i64, String)> = step.connection.all(sql, [], |row| row.try_into())?;
+    let continuous: Vec<(i64, TaskDefinition)> = step.connection.all(sql, [], |row| row.try_into())?;
     for (task, definition) in continuous {
-        if enter(step.connection, task, &parse(&definition)?.targets)? > 0 {
+        if enter(step.connection, task, &definition.targets)? > 0 {
             let sql = "UPDATE tasks SET is_making = 1 WHERE number = ?1";
             step.connection.run(sql, [task])?;
         }

@@ -31,7 +31,6 @@ fn too_many(persistent: u64, more: u64, max: u64) -> StoreError {
     StoreError::TooManyPersistent { persistent, more, max }
 }
 
-/// A device that enrols into `group`.
 fn enrol_into(fleet: &Fleet, group: &str, device: DeviceId) {
     let (created_at, expires_at) = (WallTime(1_000), WallTime(2_000));
     let new = NewToken { group: group.into(), created_at, expires_at, uses_max: 1 };

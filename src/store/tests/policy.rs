@@ -37,7 +37,6 @@ fn declare_as(fleet: &Fleet, device: DeviceId, application: &str, schema: &str) 
     fleet.store(testing::host(device, facts));
 }
 
-/// The device says what it was given.
 fn report(fleet: &Fleet, device: DeviceId, order: &SettingsOrder) {
     let condition = ApplicationCondition {
         settings: Some(SettingsReport {

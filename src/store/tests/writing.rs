@@ -4,9 +4,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::machine::device_state::CertificateStatus;
 use crate::machine::device_state::DeviceState;
 use crate::machine::wall_clock::Stretch;
-use crate::store::table::{Certificate, SHARDS};
+use crate::store::table::SHARDS;
 use crate::store::testing::{Fleet, enrolment, token, wait};
 use crate::store::{
     CreatedToken, DeviceChange, EnrolledDevice, FILE_NAME, GroupChange, NewToken, Store, StoreError,
@@ -16,7 +17,6 @@ use crate::wire::api::TokenState;
 use crate::wire::id::{CertificateHash, DeviceId, Epoch, TokenId};
 use crate::wire::time::WallTime;
 
-/// No stretch of time.
 const NEVER: Stretch = Stretch { since: WallTime(0), until: WallTime(0) };
 
 #[test]
@@ -194,10 +194,10 @@ fn a_removed_device_is_known_as_removed_and_its_name_is_free() {
     let mut fleet = Fleet::new(1);
     let device = fleet.devices[0];
     let certificate = CertificateHash::of(&device.0.to_be_bytes());
-    assert_eq!(fleet.table().by_certificate(&certificate), Certificate::Device(device));
+    assert_eq!(fleet.table().by_certificate(&certificate), CertificateStatus::Known(device));
     assert!(fleet.devices().remove(device, WallTime(5)).unwrap().is_some());
     for _ in 0..2 {
-        assert_eq!(fleet.table().by_certificate(&certificate), Certificate::Removed(device));
+        assert_eq!(fleet.table().by_certificate(&certificate), CertificateStatus::Removed(device));
         assert_eq!(fleet.devices().remove(device, WallTime(5)), Err(StoreError::DeviceRemoved(device)));
         fleet.reopen();
     }

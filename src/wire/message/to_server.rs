@@ -332,7 +332,7 @@ impl PartContent {
 }
 
 /// Events, oldest first.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Events<'b> {
     /// The history that the sequence numbers count in. A later history has a higher number, so that the

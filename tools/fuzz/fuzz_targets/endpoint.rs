@@ -17,7 +17,7 @@ const PERMITS: usize = 3;
 fuzz_target!(|data: &[u8]| {
     let services = FakeServices::new([1, 2].map(DeviceId));
     let permits = Permits::new(PERMITS);
-    let mut endpoint: Endpoint<()> = Endpoint::new(0, permits.clone(), AckQueue::new(), 1, Kept);
+    let mut endpoint: Endpoint<()> = Endpoint::new(0, permits.clone(), AckQueue::default(), 1, Kept);
     let mut links: Vec<LinkRef> = Vec::new();
     let mut jobs: Vec<(LinkRef, _, Permit)> = Vec::new();
     let mut now = Now { moment: Moment(1_000_000), wall: WallTime(1_000) };

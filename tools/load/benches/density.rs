@@ -106,7 +106,7 @@ fn table() -> f64 {
         number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
     };
     let before = anonymous_bytes();
-    let table = DeviceTable::new();
+    let table = DeviceTable::default();
     for number in 1..=TABLE_RECORDS {
         let mut certificate = CertificateHash([0; 32]);
         certificate.0[..8].copy_from_slice(&spread(number).to_be_bytes());

@@ -69,17 +69,9 @@ impl World {
         let items: Vec<_> =
             (from..).zip(bodies).map(|(sequence, body)| EventItem { sequence, body }).collect();
         let highest = items.last().map_or(from, |item| item.sequence);
-        let out = self.say(
-            link,
-            ToServer::Events(Events {
-                spool_epoch: Epoch(9),
-                highest: highest + 1_000_000,
-                items,
-                acknowledged: None,
-                sent_through: None,
-                begins_again,
-            }),
-        );
+        let (spool_epoch, highest) = (Epoch(9), highest + 1_000_000);
+        let events = Events { spool_epoch, highest, items, begins_again, ..Events::default() };
+        let out = self.say(link, ToServer::Events(events));
         let stored = out.iter().filter_map(|command| match command {
             Command::Append { sequence, .. } => Some(*sequence),
             _ => None,

@@ -153,9 +153,9 @@ fn a_handshake_becomes_a_link() {
     let (taken, mut out) = read(&mut server, &flight);
     assert_eq!(taken.unwrap(), flight.len());
     assert!(server.is_finished());
-    assert_eq!(server.peer_certificate(), Some(&fixture.device[..]));
-    assert_eq!(server.handshake_cost(), Some(HandshakeCost::Full));
-    assert_eq!(server.key_exchange().as_deref(), Some("X25519MLKEM768"));
+    assert_eq!(server.peer().certificate.as_deref(), Some(&fixture.device[..]));
+    assert_eq!(server.peer().cost, Some(HandshakeCost::Full));
+    assert_eq!(server.peer().key_exchange.as_deref(), Some("X25519MLKEM768"));
     let mut link = server.finish(&mut out).unwrap();
     assert_eq!(link.suite(), Suite::Aes128Gcm, "what both ends prefer");
     // The ticket went before our first record.
@@ -237,7 +237,7 @@ fn every_suite_becomes_a_link_in_full_and_resumed() {
             let (mut client, mut server) = fixture.with(client);
             let (taken, mut out) = read(&mut server, &sent_by(&mut client));
             taken.unwrap();
-            assert_eq!((server.handshake_cost(), server.peer_certificate()), (Some(expected), None));
+            assert_eq!((server.peer().cost, server.peer().certificate.as_deref()), (Some(expected), None));
             let mut link = server.finish(&mut out).unwrap();
             assert_eq!(link.suite(), suite);
             link.sealing_burst().data(b"hello", &mut out).unwrap();
@@ -265,7 +265,7 @@ fn a_client_that_guessed_another_key_exchange_becomes_a_link_all_the_same() {
         said += 1;
     }
     assert_eq!(
-        (said, server.handshake_cost(), server.key_exchange().as_deref()),
+        (said, server.peer().cost, server.peer().key_exchange.as_deref()),
         (3, Some(HandshakeCost::Full), Some("secp384r1")),
         "a hello, another (HelloRetryRequest, RFC 8446 section 4.1.4), and the last flight"
     );

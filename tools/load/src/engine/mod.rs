@@ -147,7 +147,7 @@ impl Engine {
             inventory: inventory(),
             random: Random::new(u64::from_ne_bytes(seed)),
             plain: Vec::new(),
-            timers: Timers::new(),
+            timers: Timers::default(),
             udp_port: wakes.as_ref().map_or(0, |port| port.number),
             resumes: setting.resumes,
             mark: 1,

@@ -28,7 +28,7 @@ fn messages_in_many_small_records_become_a_link() {
             }
             hear(&mut client, &std::mem::take(&mut out)).unwrap();
         }
-        assert_eq!(server.peer_certificate(), Some(&fixture.device[..]));
+        assert_eq!(server.peer().certificate.as_deref(), Some(&fixture.device[..]));
         let mut link = server.finish(&mut out).unwrap();
         client.writer().write_all(b"data").unwrap();
         assert_eq!(open(&mut link, &sent_by(&mut client)).0, b"data", "{piece}");
