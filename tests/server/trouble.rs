@@ -103,7 +103,7 @@ fn under_systemd_lines_have_priorities_and_no_time() {
         .unwrap();
     assert_eq!(failed.code(), Some(1));
     let log = std::fs::read_to_string(path).unwrap();
-    assert!(log.contains("\n<6>musterd::run: stopped\n"), "{log}");
+    assert!(log.contains("\n<6>muster::musterd::run: stopped\n"), "{log}");
     assert!(log.lines().last().unwrap().starts_with("<3>musterd: can't listen on TCP 192.0.2.1:1"), "{log}");
     for line in log.lines() {
         assert!(line.starts_with('<') && line.get(2..3) == Some(">") && !line.contains("[20"), "{line}");
