@@ -119,7 +119,8 @@ fn counts(connection: &Connection, task: i64, due_at: i64) -> Result<Counts, Sto
     Ok(counts)
 }
 
-/// Ends a task, unless it has ended. Its runs follow; see [`StoredRun::follow_task`].
+/// Ends a task, unless it has ended. Its runs follow; see
+/// [`follow_task`](super::run::StoredRun::follow_task).
 pub(super) fn end_task(
     connection: &Connection,
     task: i64,
