@@ -123,6 +123,7 @@ fn no_change_sync(c: &mut Criterion) {
             notice_counter: 16,
             boot: 0xca97_8112,
         }),
+        identity: None,
     };
     let mut request = Vec::new();
     ToServer::Sync(sync).write_to(&mut request);

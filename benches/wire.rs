@@ -29,6 +29,7 @@ fn sync() -> ToServer<'static> {
         clock: WallTime(1_795_514_400_123),
         sections: sections.to_vec(),
         reach: None,
+        identity: None,
     })
 }
 

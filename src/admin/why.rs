@@ -121,7 +121,7 @@ fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
             persistent_by: persistent_by(context, row.own_keep_connected, &record),
             waits_for_room: context.store.devices().waits_for_room(row.device),
             departure: record.departure,
-            is_called: record.is_called,
+            is_called: record.is_called(),
             last_seen_at: Timestamp::unless_zero(record.last_seen),
             last_sync_at: Timestamp::unless_zero(record.last_sync),
             next_slot_at: next_slot(&record),

@@ -94,6 +94,10 @@ fn advice(report: &ErrorReport) -> &'static str {
             " (agent and server do not understand each other: are their versions alike?)"
         }
         ErrorCode::NotEnrolled
+        | ErrorCode::WaitingForApproval
+        | ErrorCode::Cloned
+        | ErrorCode::NameRefused
+        | ErrorCode::CertificateSuperseded
         | ErrorCode::Superseded
         | ErrorCode::SpoolEpochConflict
         | ErrorCode::AgentEpochConflict => "",

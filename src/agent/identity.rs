@@ -69,12 +69,40 @@ pub struct Identity {
     /// When it enrolled, by the device's clock.
     #[n(8)]
     pub enrolled_at: WallTime,
+    /// Names what it trusts ([`Trust`](crate::wire::message::Trust)); 0: nothing does.
+    #[cbor(n(9), default)]
+    pub trust_label: u64,
+    /// The lowest number of a voucher of the recovery key that it accepts.
+    #[cbor(n(10), default)]
+    pub voucher_floor: u32,
+    /// Key and certificate before the renewal that has not proved itself yet.
+    #[n(11)]
+    pub previous: Option<Credential>,
+}
+
+/// A key, and the certificate for it.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Credential {
+    /// The private key, PKCS #8 (RFC 5958), DER.
+    #[cbor(n(0), encode_with = "minicbor::bytes::encode", decode_with = "bounded::certificate")]
+    pub private_key: Vec<u8>,
+    /// The certificate, DER.
+    #[cbor(n(1), encode_with = "minicbor::bytes::encode", decode_with = "bounded::certificate")]
+    pub certificate: Vec<u8>,
+}
+
+impl Drop for Credential {
+    fn drop(&mut self) {
+        self.private_key.zeroize();
+    }
 }
 
 impl Identity {
     /// Wipes the private key, once it is where TLS needs it.
     pub fn forget_private_key(&mut self) {
         self.private_key.zeroize();
+        self.previous = None;
     }
 }
 
@@ -209,6 +237,9 @@ impl Candidate {
             wake_key: enrolled.wake_key,
             notice_key: enrolled.notice_key,
             enrolled_at: now,
+            trust_label: enrolled.trust_label,
+            voucher_floor: enrolled.voucher_floor,
+            previous: None,
         }
     }
 }
@@ -228,6 +259,9 @@ pub(crate) mod tests {
             wake_key: [5; 32],
             notice_key: [6; 32],
             enrolled_at: WallTime(1_795_514_400_000),
+            trust_label: 8,
+            voucher_floor: 9,
+            previous: Some(Credential { private_key: vec![7; 48], certificate: vec![8; 500] }),
         }
     }
 

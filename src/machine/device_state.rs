@@ -132,10 +132,25 @@ pub struct DeviceState {
     pub clock_ahead_minutes: i16,
     /// Whether its link is to stay after a sync.
     pub keep_connected: bool,
-    /// Whether somebody waits for it to come ([`wake_scheduler`](super::wake_scheduler)).
-    pub is_called: bool,
+    marks: Marks,
     /// Whether there is news here, beside events and times, that is not in the store yet.
     pub has_news: bool,
+}
+
+/// Yes or no of a device, a bit each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Marks(u8);
+
+impl Marks {
+    const CALLED: u8 = 1;
+
+    fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
+    }
+
+    fn set(&mut self, mark: u8, value: bool) {
+        self.0 = if value { self.0 | mark } else { self.0 & !mark };
+    }
 }
 
 /// Highest revision of a section that is told from others: as many changes under one agent epoch as a section
@@ -207,11 +222,22 @@ impl DeviceState {
             status: Status::Ok,
             clock_ahead_minutes: 0,
             keep_connected: false,
-            is_called: false,
+            marks: Marks(0),
             has_news: false,
         };
         record.set_interval_seconds(interval_seconds);
         record
+    }
+
+    /// Whether somebody waits for it to come ([`wake_scheduler`](super::wake_scheduler)).
+    #[must_use]
+    pub fn is_called(&self) -> bool {
+        self.marks.has(Marks::CALLED)
+    }
+
+    /// Notes that.
+    pub fn set_called(&mut self, is_called: bool) {
+        self.marks.set(Marks::CALLED, is_called);
     }
 
     /// The journal position that must be durable before the last event may be acknowledged.

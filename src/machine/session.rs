@@ -249,6 +249,9 @@ impl Session {
                         let answer = probed(record, probe, policy, now, out);
                         out.push(Command::Send(answer));
                     }
+                    ToServer::Renew(_) => {
+                        out.push(report(ErrorCode::UnknownKind, "this server renews no certificates yet"));
+                    }
                     ToServer::Enrol(_) => {
                         out.push(report(ErrorCode::Unexpected, "this device is enrolled already"));
                     }

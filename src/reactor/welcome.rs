@@ -143,7 +143,7 @@ impl<B: Backend> Reactor<B> {
         if cost != Some(HandshakeCost::Resumed) || !self.is_overloaded() {
             return true;
         }
-        if self.backend.record(device).is_some_and(|record| record.keep_connected || record.is_called) {
+        if self.backend.record(device).is_some_and(|record| record.keep_connected || record.is_called()) {
             return true;
         }
         self.send_away(slot, CloseReason::Overloaded);

@@ -203,7 +203,7 @@ impl CallDriver {
 
     fn look(&self, now: &Now, device: DeviceId) -> Option<DeviceLocation> {
         self.tools.table.with(device, |record| {
-            record.is_called = true;
+            record.set_called(true);
             let signs = signs_of(record, self.tools.clock.present_since());
             let slot = WallTime(record.last_sync.0.saturating_add(u64::from(record.due_seconds()) * 1_000));
             DeviceLocation {
@@ -309,7 +309,7 @@ impl PortOwner for CallDriver {
                     self.report(operation, device, outcome);
                 }
                 WakeAction::Ended(device) => {
-                    self.tools.table.with(device, |record| record.is_called = false);
+                    self.tools.table.with(device, |record| record.set_called(false));
                 }
             }
         }

@@ -57,6 +57,8 @@ pub fn enrol(
                 pins: identity.pins(),
                 wake_key: identity.datagram_key(DatagramPurpose::Wake, enrolled.device),
                 notice_key: identity.datagram_key(DatagramPurpose::Notice, enrolled.device),
+                trust_label: 0,
+                voucher_floor: 0,
             })));
         }
     });

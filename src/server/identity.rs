@@ -27,6 +27,7 @@ pub use certificates::{DEVICE_CERTIFICATE_DAYS, IssueError, expiry_of_issued};
 
 use crate::reactor::channel::TICKET_KEY_BYTES;
 use crate::store::TICKET_SEED_BYTES;
+use crate::wire::certificate;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::limits::DATAGRAM_KEY_BYTES;
 use crate::wire::time::WallTime;
@@ -150,7 +151,7 @@ impl Identity {
     /// Which device this authority has issued a certificate (DER) to; `None`: it has not issued it.
     #[must_use]
     pub fn device_of_issued(&self, certificate: &[u8]) -> Option<DeviceId> {
-        certificates::device_of_issued(certificate, self.issuer.key().public_key_raw())
+        certificate::issued(certificate, self.issuer.key().public_key_raw()).map(|issued| issued.device)
     }
 
     /// Opens the identity in `directory`.

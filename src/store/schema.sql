@@ -33,7 +33,10 @@ CREATE TABLE tokens (
     uses INTEGER NOT NULL DEFAULT 0,
     revoked_at INTEGER,
     -- Its time was over by a clock that was right then: whatever the clock says later, it stays so.
-    is_over INTEGER NOT NULL DEFAULT 0
+    is_over INTEGER NOT NULL DEFAULT 0,
+    names TEXT, -- a pattern of the names that it lets in; null: any
+    device INTEGER REFERENCES devices (number), -- whose record it takes over; null: a new device
+    approval INTEGER NOT NULL DEFAULT 0 -- 1: an administrator must approve each device
 ) STRICT;
 -- Those that let a device in, unless their time is over.
 CREATE INDEX tokens_open ON tokens (expires_at) WHERE is_over = 0 AND revoked_at IS NULL AND uses < uses_max;
@@ -48,7 +51,9 @@ CREATE TABLE devices (
     keep_connected INTEGER, -- 0 or 1; null: what the group says
     interval_seconds INTEGER,
     enrolled_at INTEGER NOT NULL,
-    removed_at INTEGER
+    removed_at INTEGER,
+    waiting_since INTEGER, -- since when it waits for approval; null: it does not
+    certificate_floor INTEGER NOT NULL DEFAULT 0 -- certificates with a lower counter are dead: its record was taken over
 ) STRICT;
 CREATE UNIQUE INDEX devices_by_name ON devices (name) WHERE removed_at IS NULL;
 CREATE INDEX devices_by_group ON devices (group_id, name) WHERE removed_at IS NULL;
@@ -56,7 +61,9 @@ CREATE INDEX devices_by_group ON devices (group_id, name) WHERE removed_at IS NU
 CREATE TABLE certificates (
     hash BLOB PRIMARY KEY,
     device INTEGER NOT NULL REFERENCES devices (number),
-    expires_at INTEGER -- until when it is good
+    expires_at INTEGER, -- until when it is good
+    issued_at INTEGER, -- when it was made
+    counter INTEGER NOT NULL DEFAULT 0 -- counts the certificates of the device
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX certificates_by_device ON certificates (device);
 
@@ -87,7 +94,9 @@ CREATE TABLE device_states (
     departure INTEGER, -- its shutdown notice: 1 shuts down, 2 reboots, 3 sleeps, 4 agent stopped
     presence TEXT NOT NULL DEFAULT 'never_seen', -- as the event log last had it
     orders_digest INTEGER NOT NULL DEFAULT 0, -- the sum of the digests of desired settings and of runs that it is to have
-    status TEXT NOT NULL DEFAULT 'ok' -- ok, warning, critical: as the event log last had it
+    status TEXT NOT NULL DEFAULT 'ok', -- ok, warning, critical: as the event log last had it
+    trust_label INTEGER NOT NULL DEFAULT 0, -- of what it last said that it trusts; 0: not known
+    machine INTEGER NOT NULL DEFAULT 0 -- keyed hash of the machine that it last was; 0: not known
 ) STRICT;
 
 -- What devices declare of their managed applications, once for all that declare the same: a JSON array, as the host facts bring it.

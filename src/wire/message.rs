@@ -12,6 +12,11 @@
 //! acknowledged before. On a link that stays, [`ToServer::Ping`] is answered with [`ToAgent::Pong`], and
 //! [`ToAgent::SyncNow`] asks for a sync at once. [`ToServer::Goodbye`] is a device's goodbye.
 //!
+//! The device's identity lives by the same links: [`ToAgent::RenewNow`] asks for [`ToServer::Renew`], which
+//! is answered with [`ToAgent::Renewed`]; [`ToAgent::Trust`] comes before [`ToAgent::InSync`] when the device
+//! has named another label in its sync than the server's; [`ToAgent::Fork`] sends one of two machines with
+//! one identity to enrol anew.
+//!
 //! Orders travel before [`ToAgent::InSync`]: [`ToAgent::Settings`] and [`ToAgent::Run`], one for each, then
 //! the list [`ToAgent::Runs`]. Reports of runs come as [`ToServer::Runs`] at any time, answered with
 //! [`ToAgent::RunsStored`]; [`ToServer::Statistics`] come with a sync and are not answered.
@@ -21,13 +26,13 @@ mod to_agent;
 mod to_server;
 
 pub use to_agent::{
-    Ack, Enrolled, ErrorCode, ErrorReport, InSync, Later, Probed, Resend, SyncNow, ToAgent, Want,
-    WantedSection,
+    Ack, Enrolled, ErrorCode, ErrorReport, Fork, InSync, Later, Probed, Renewed, Resend, SyncNow, ToAgent,
+    Trust, Want, WantedSection,
 };
 pub(crate) use to_agent::{decode_pins, encode_pins};
 pub use to_server::{
-    Enrol, EventItem, Events, Goodbye, NamedSection, Part, PartContent, Ping, Probe, Reach, Sync, SyncReason,
-    ToServer,
+    Enrol, EventItem, Events, Goodbye, NamedSection, Part, PartContent, Ping, Probe, Reach, Renew, Sync,
+    SyncIdentity, SyncReason, ToServer,
 };
 
 use minicbor::{Decoder, Encode, Encoder};

@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod bounded;
+pub mod certificate;
 pub mod datagram;
 pub mod digest;
 pub mod event;

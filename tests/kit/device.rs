@@ -112,6 +112,7 @@ pub(crate) fn sync(server_epoch: Epoch, inventory: Option<(u64, Digest)>) -> Syn
         clock: WallTime(1),
         sections: inventory.map(section).into_iter().collect(),
         reach: None,
+        identity: None,
     }
 }
 

@@ -140,7 +140,7 @@ fn a_device_that_is_away_is_woken_and_the_caller_hears_how_long_it_took() {
     assert!(begun_microseconds <= synced_microseconds);
     assert_eq!(kiosk.record(&fixture).udp_reach, UdpReach::Reached);
     let record = kiosk.record(&fixture);
-    assert!(!record.is_called, "nobody waits any more");
+    assert!(!record.is_called(), "nobody waits any more");
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl World {
                 }
                 WakeAction::Ended(device) => {
                     if let Some(record) = self.server.records.get_mut(&device) {
-                        record.is_called = false;
+                        record.set_called(false);
                     }
                 }
             }
@@ -124,7 +124,7 @@ impl World {
     fn location_of(&mut self, device: DeviceId) -> Option<DeviceLocation> {
         let presence = self.presence_of(device)?;
         let record = self.server.records.get_mut(&device)?;
-        record.is_called = true;
+        record.set_called(true);
         let next_slot_at = WallTime(record.last_sync.0 + u64::from(record.due_seconds()) * 1_000);
         Some(DeviceLocation {
             link: record.link,

@@ -384,6 +384,7 @@ impl World {
             clock: WallTime(self.random.next_u64()),
             sections,
             reach: Some(reach).filter(|_| udp_port > 6_000),
+            identity: None,
         }
     }
 

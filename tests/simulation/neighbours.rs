@@ -31,7 +31,8 @@ const EVENT_SECONDS_MAX: u64 = 5;
 /// is called for reasons of its own.
 fn comparable(record: &DeviceState) -> DeviceState {
     let mut record = *record;
-    (record.is_called, record.wake_counter, record.has_news) = (false, 0, false);
+    record.set_called(false);
+    (record.wake_counter, record.has_news) = (0, false);
     record
 }
 

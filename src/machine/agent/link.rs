@@ -251,6 +251,7 @@ impl AgentMachine {
             clock: now.wall,
             sections,
             reach: Some(self.reach),
+            identity: None,
         };
         let mut frame = Vec::new();
         let is_by_the_way = matches!(reason, SyncReason::Changed | SyncReason::Reconnected);

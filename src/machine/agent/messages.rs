@@ -59,6 +59,8 @@ impl AgentMachine {
             }
             // Enrolment and probes have links and conversations of their own.
             ToAgent::Enrolled(_) | ToAgent::Probed(_) => {}
+            // Nothing here renews, trusts anew or forks yet.
+            ToAgent::RenewNow | ToAgent::Renewed(_) | ToAgent::Trust(_) | ToAgent::Fork(_) => {}
         }
     }
 
@@ -201,7 +203,11 @@ impl AgentMachine {
                 self.hold(now, SUPERSEDED_SECONDS);
                 self.end_link(now, LinkEnd::Refused, &report.message);
             }
-            ErrorCode::DeviceRemoved | ErrorCode::NotEnrolled => {
+            ErrorCode::DeviceRemoved
+            | ErrorCode::NotEnrolled
+            | ErrorCode::WaitingForApproval
+            | ErrorCode::Cloned
+            | ErrorCode::CertificateSuperseded => {
                 self.hold(now, REMOVED_SECONDS);
                 self.end_link(now, LinkEnd::Refused, &report.message);
             }
@@ -211,6 +217,7 @@ impl AgentMachine {
             | ErrorCode::TokenExpired
             | ErrorCode::TokenUsedUp
             | ErrorCode::TokenRevoked
+            | ErrorCode::NameRefused
             | ErrorCode::Internal => {
                 self.backoff.refused();
                 self.end_link(now, LinkEnd::Refused, &report.message);

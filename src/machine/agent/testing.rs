@@ -45,6 +45,7 @@ pub(super) fn said(actions: &[Action]) -> Vec<String> {
                 format!("runs {said:?}")
             }
             ToServer::Statistics(statistics) => format!("statistics {}", statistics.entries.len()),
+            ToServer::Renew(renew) => format!("renew {}", renew.request.len()),
         }
     })
     .collect()

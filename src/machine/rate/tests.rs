@@ -8,8 +8,8 @@ use crate::machine::session::{Session, SyncPolicy};
 use crate::wire::digest::Digest;
 use crate::wire::id::Epoch;
 use crate::wire::message::{
-    ErrorReport, EventItem, Events, MessageError, NamedSection, Part, PartContent, Ping, Probe, Reach, Sync,
-    SyncReason, ToAgent,
+    ErrorReport, EventItem, Events, MessageError, NamedSection, Part, PartContent, Ping, Probe, Reach, Renew,
+    Sync, SyncReason, ToAgent,
 };
 use crate::wire::section::Section;
 use crate::wire::statistics::Statistics;
@@ -80,6 +80,7 @@ fn sync(udp_port: u16) -> ToServer<'static> {
         clock: WallTime(0),
         sections: Vec::new(),
         reach: Some(Reach { udp_port, wake_counter: 0, notice_counter: 0, boot: 1 }),
+        identity: None,
     })
 }
 
@@ -232,6 +233,7 @@ fn hostile() -> impl Strategy<Value = ToServer<'static>> {
         (0_u32..3, any::<bool>()).prop_map(|(index, is_last)| part(index, is_last)),
         Just(ToServer::Ping(Ping { next_seconds: None })),
         Just(ToServer::Statistics(Statistics::default())),
+        Just(ToServer::Renew(Renew { request: vec![0x30; 300] })),
         Just(ToServer::Runs(RunUpdates { updates: Vec::new() })),
     ]
 }

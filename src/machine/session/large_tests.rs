@@ -29,6 +29,7 @@ fn lacking() -> (Session, DeviceState) {
         clock: WallTime(0),
         sections,
         reach: None,
+        identity: None,
     };
     let (mut session, mut out) = (Session::new(&now(0), Some(DEVICE)), Vec::new());
     session.handle(&now(0), ToServer::Sync(sync), Some(&mut record), &policy(), &mut out);

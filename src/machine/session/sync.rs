@@ -327,7 +327,7 @@ fn put_off(phase: &mut Phase, record: &DeviceState, policy: &SyncPolicy, out: &m
 }
 
 fn call_step(record: &DeviceState, step: CallStep, out: &mut Vec<Command<'_>>) {
-    if record.is_called {
+    if record.is_called() {
         out.push(Command::Called(step));
     }
 }

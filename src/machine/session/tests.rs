@@ -39,6 +39,7 @@ fn sync_at(digest: Digest, revision: u64, confirmed_revision: Option<u64>) -> To
         clock: WallTime(0),
         sections: sections.to_vec(),
         reach: None,
+        identity: None,
     })
 }
 

@@ -11,6 +11,7 @@ use rcgen::{
 
 use super::files::{self, Contents};
 use super::{Identity, IdentityError, SERVER_SECRET_BYTES};
+use crate::wire::certificate;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::limits::CERTIFICATE_BYTES_MAX;
 use crate::wire::time::WallTime;
@@ -22,13 +23,6 @@ pub const DEVICE_CERTIFICATE_DAYS: i64 = 3_650;
 
 /// Days by which a certificate's validity begins before now: a device's clock may be behind ours.
 const BACKDATED_DAYS: i64 = 1;
-
-/// DER of an Ed25519 SubjectPublicKeyInfo up to the key (RFC 8410 section 4).
-const ED25519_KEY_INFO: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-
-/// DER of a certificate's signature algorithm, Ed25519, and of its signature up to the 64 bytes (RFC 8410
-/// section 6).
-const ED25519_SIGNATURE_HEAD: [u8; 10] = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x41, 0x00];
 
 /// Why no certificate was issued. The text is for the device's log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,9 +40,6 @@ pub enum IssueError {
     #[error("the certificate could not be signed")]
     Signing,
 }
-
-/// DER of the object identifier of a common name (RFC 5280 appendix A.1), after which its text follows.
-const COMMON_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x04, 0x03];
 
 fn crypto(error: impl std::fmt::Display) -> IdentityError {
     IdentityError::Crypto(error.to_string())
@@ -77,11 +68,12 @@ fn date(now: WallTime, days: i64) -> (i32, u8, u8) {
     }
 }
 
-fn random_serial() -> Result<SerialNumber, aws_lc_rs::error::Unspecified> {
-    // Positive and at most 20 bytes (RFC 5280 section 4.1.2.2).
-    let mut bytes = [0; 16];
+/// A serial number of its own, which says the how manieth certificate of its device this is; 0: of no device.
+fn serial(counter: u32) -> Result<SerialNumber, aws_lc_rs::error::Unspecified> {
+    let mut bytes = [0; certificate::SERIAL_BYTES];
     aws_lc_rs::rand::fill(&mut bytes)?;
-    bytes[0] = bytes[0] & 0x7f | 0x40;
+    bytes[0] = certificate::SERIAL_MARK;
+    bytes[1..5].copy_from_slice(&counter.to_be_bytes());
     Ok(SerialNumber::from_slice(&bytes))
 }
 
@@ -97,7 +89,7 @@ fn parameters(
     parameters.not_before = date_time_ymd(year, month, day);
     let (year, month, day) = until;
     parameters.not_after = date_time_ymd(year, month, day);
-    parameters.serial_number = Some(random_serial().map_err(|_| rcgen::Error::RingUnspecified)?);
+    parameters.serial_number = Some(serial(0).map_err(|_| rcgen::Error::RingUnspecified)?);
     parameters.distinguished_name = DistinguishedName::new();
     parameters.distinguished_name.push(DnType::CommonName, name);
     parameters.key_usages = vec![usage];
@@ -161,10 +153,10 @@ pub(super) fn check(directory: &Path, contents: Contents) -> Result<Identity, Id
             "it is not the certificate of the key in server-key.pem",
         ),
     ] {
-        if !is_signed_by(certificate, ca_key.public_key_raw()) {
+        if !certificate::is_signed_by(certificate, ca_key.public_key_raw()) {
             return Err(damaged(name, "it is not signed by the key in ca-key.pem"));
         }
-        if !names_key(certificate, key.public_key_raw()) {
+        if certificate::ed25519_key(certificate) != Some(key.public_key_raw()) {
             return Err(damaged(name, what));
         }
     }
@@ -186,51 +178,6 @@ pub(super) fn check(directory: &Path, contents: Contents) -> Result<Identity, Id
         server_certificate_der: contents.server_certificate,
         datagram_root,
     })
-}
-
-/// Whether the certificate is for this Ed25519 key.
-fn names_key(certificate: &[u8], public_key: &[u8]) -> bool {
-    let info = [&ED25519_KEY_INFO, public_key].concat();
-    certificate.windows(info.len()).any(|window| window == info)
-}
-
-/// Whether an Ed25519 authority with this public key signed the certificate (RFC 5280 section 4.1): what is
-/// signed is its first element, and after it nothing but the signature may stand, so that no changed byte
-/// passes.
-fn is_signed_by(certificate: &[u8], public_key: &[u8]) -> bool {
-    let signed = der_content(certificate).and_then(|(content, rest)| {
-        let (_, after) = der_content(content)?;
-        let signed = &content[..content.len() - after.len()];
-        let signature = after.strip_prefix(&ED25519_SIGNATURE_HEAD)?;
-        rest.is_empty().then_some((signed, signature))
-    });
-    signed.is_some_and(|(signed, signature)| {
-        let key = signature::UnparsedPublicKey::new(&signature::ED25519, public_key);
-        key.verify(signed, signature).is_ok()
-    })
-}
-
-/// Which device a certificate was issued to by an authority with this public key; `None`: it is another's.
-pub(super) fn device_of_issued(certificate: &[u8], public_key: &[u8]) -> Option<DeviceId> {
-    if !is_signed_by(certificate, public_key) {
-        return None;
-    }
-    // The issuer's name comes first (RFC 5280 section 4.1).
-    let mut names = certificate.windows(COMMON_NAME.len()).enumerate().filter(|(_, at)| *at == COMMON_NAME);
-    let (at, _) = names.nth(1)?;
-    let (length, rest) = certificate.get(at + COMMON_NAME.len() + 1..)?.split_first()?;
-    std::str::from_utf8(rest.get(..usize::from(*length))?).ok()?.parse().ok()
-}
-
-/// The content of the first DER element, a SEQUENCE (X.690 section 8.1), and what follows it.
-fn der_content(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = match bytes {
-        [0x30, length @ 0..=0x7f, rest @ ..] => (usize::from(*length), rest),
-        [0x30, 0x81, length, rest @ ..] => (usize::from(*length), rest),
-        [0x30, 0x82, high, low, rest @ ..] => (usize::from(*high) << 8 | usize::from(*low), rest),
-        _ => return None,
-    };
-    rest.split_at_checked(length)
 }
 
 /// Issues a device's certificate.

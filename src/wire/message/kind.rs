@@ -18,6 +18,8 @@ pub const PROBE: u32 = 7;
 pub const RUNS: u32 = 8;
 /// [`ToServer::Statistics`](super::ToServer::Statistics).
 pub const STATISTICS: u32 = 9;
+/// [`ToServer::Renew`](super::ToServer::Renew).
+pub const RENEW: u32 = 10;
 /// [`ToAgent::Enrolled`](super::ToAgent::Enrolled).
 pub const ENROLLED: u32 = 33;
 /// [`ToAgent::InSync`](super::ToAgent::InSync).
@@ -46,3 +48,11 @@ pub const RUN_LIST: u32 = 44;
 pub const RUNS_STORED: u32 = 45;
 /// [`ToAgent::Resend`](super::ToAgent::Resend).
 pub const RESEND: u32 = 46;
+/// [`ToAgent::RenewNow`](super::ToAgent::RenewNow).
+pub const RENEW_NOW: u32 = 47;
+/// [`ToAgent::Renewed`](super::ToAgent::Renewed).
+pub const RENEWED: u32 = 48;
+/// [`ToAgent::Trust`](super::ToAgent::Trust).
+pub const TRUST: u32 = 49;
+/// [`ToAgent::Fork`](super::ToAgent::Fork).
+pub const FORK: u32 = 50;

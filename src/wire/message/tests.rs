@@ -68,6 +68,9 @@ fn any_to_server() -> impl Strategy<Value = ToServer<'static>> {
                     notice_counter: 8,
                     boot: 9,
                 }),
+                identity: clock
+                    .is_multiple_of(3)
+                    .then_some(SyncIdentity { trust_label: clock, machine: epoch }),
             })
         },
     );
@@ -116,9 +119,11 @@ fn any_to_server() -> impl Strategy<Value = ToServer<'static>> {
             });
             ToServer::Statistics(Statistics { entries: entries.collect() })
         });
+    let renew =
+        prop::collection::vec(any::<u8>(), 0..300).prop_map(|request| ToServer::Renew(Renew { request }));
     let runs =
         prop::collection::vec(any_update(), 0..4).prop_map(|updates| ToServer::Runs(RunUpdates { updates }));
-    prop_oneof![enrol, sync, part, events, ping, goodbye, probe, statistics, runs]
+    prop_oneof![enrol, sync, part, events, ping, goodbye, probe, statistics, runs, renew]
 }
 
 fn any_update() -> impl Strategy<Value = RunUpdate> {
@@ -149,6 +154,8 @@ fn any_to_agent() -> impl Strategy<Value = ToAgent> {
                 pins,
                 wake_key: key,
                 notice_key: key.map(|byte| !byte),
+                trust_label: 5,
+                voucher_floor: 6,
             }))),
         (any::<u64>(), any::<u32>(), any::<Option<u32>>()).prop_map(|(epoch, next_seconds, keep_seconds)| {
             ToAgent::InSync(InSync {
@@ -181,6 +188,19 @@ fn any_to_agent() -> impl Strategy<Value = ToAgent> {
             .prop_map(|(epoch, through)| ToAgent::Ack(Ack { spool_epoch: Epoch(epoch), through })),
         (any::<u64>(), any::<u64>())
             .prop_map(|(epoch, after)| ToAgent::Resend(Resend { spool_epoch: Epoch(epoch), after })),
+        Just(ToAgent::RenewNow),
+        bytes().prop_map(|certificate| ToAgent::Renewed(Renewed { certificate })),
+        (any::<u64>(), prop::collection::vec(bytes(), 0..4), any::<u32>(), any::<[u8; 32]>()).prop_map(
+            |(label, pins, voucher_floor, key)| ToAgent::Trust(Box::new(Trust {
+                label,
+                pins,
+                voucher_floor,
+                wake_key: key,
+                notice_key: key,
+            }))
+        ),
+        (any::<u64>(), any::<[u8; 24]>())
+            .prop_map(|(token, secret)| ToAgent::Fork(Fork { token: TokenId(token), secret })),
         (any::<u32>(), any::<bool>())
             .prop_map(|(seconds, only_events)| ToAgent::Later(Later { seconds, only_events })),
         Just(ToAgent::Pong),
@@ -302,6 +322,7 @@ fn a_sync_in_which_nothing_changed_stays_below_its_budget() {
             notice_counter: u32::MAX,
             boot: u32::MAX,
         }),
+        identity: None,
     })
     .write_to(&mut bytes);
     ToAgent::InSync(InSync {

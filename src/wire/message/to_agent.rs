@@ -6,8 +6,8 @@ use super::{MessageError, at_end, kind, read_kind, write};
 use crate::wire::bounded;
 use crate::wire::digest::Digest;
 use crate::wire::frame;
-use crate::wire::id::{DeviceId, Epoch};
-use crate::wire::limits::{DATAGRAM_KEY_BYTES, PINS_MAX, SECTIONS_MAX};
+use crate::wire::id::{DeviceId, Epoch, TokenId};
+use crate::wire::limits::{DATAGRAM_KEY_BYTES, PINS_MAX, SECTIONS_MAX, TOKEN_SECRET_BYTES};
 use crate::wire::section::Section;
 use crate::wire::settings::SettingsOrder;
 use crate::wire::task::{RunList, RunOrder, RunsStored};
@@ -44,6 +44,14 @@ pub enum ToAgent {
     RunsStored(RunsStored),
     /// Kind 46: the server does not know events that it once acknowledged.
     Resend(Resend),
+    /// Kind 47: it is time for another certificate.
+    RenewNow,
+    /// Kind 48: a new certificate.
+    Renewed(Renewed),
+    /// Kind 49: which servers to accept from now on, and the keys of datagrams.
+    Trust(Box<Trust>),
+    /// Kind 50: two machines use this identity, and this one is to have one of its own.
+    Fork(Fork),
 }
 
 impl ToAgent {
@@ -64,6 +72,10 @@ impl ToAgent {
             Self::Runs(body) => write(out, kind::RUN_LIST, body),
             Self::RunsStored(body) => write(out, kind::RUNS_STORED, body),
             Self::Resend(body) => write(out, kind::RESEND, body),
+            Self::RenewNow => write(out, kind::RENEW_NOW, &NoBody {}),
+            Self::Renewed(body) => write(out, kind::RENEWED, body),
+            Self::Trust(body) => write(out, kind::TRUST, body),
+            Self::Fork(body) => write(out, kind::FORK, body),
         });
     }
 
@@ -91,6 +103,13 @@ impl ToAgent {
             kind::RUN_LIST => Self::Runs(decoder.decode()?),
             kind::RUNS_STORED => Self::RunsStored(decoder.decode()?),
             kind::RESEND => Self::Resend(decoder.decode()?),
+            kind::RENEW_NOW => {
+                decoder.skip()?;
+                Self::RenewNow
+            }
+            kind::RENEWED => Self::Renewed(decoder.decode()?),
+            kind::TRUST => Self::Trust(decoder.decode()?),
+            kind::FORK => Self::Fork(decoder.decode()?),
             unknown => return Err(MessageError::UnknownKind(unknown)),
         };
         at_end(&decoder)?;
@@ -125,6 +144,12 @@ pub struct Enrolled {
     /// Key of the datagrams in which it says that it shuts down.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub notice_key: [u8; DATAGRAM_KEY_BYTES],
+    /// Names what it is to trust, as in [`Trust`]; 0: nothing does, and it is told with its first sync.
+    #[cbor(n(6), default)]
+    pub trust_label: u64,
+    /// As in [`Trust`].
+    #[cbor(n(7), default)]
+    pub voucher_floor: u32,
 }
 
 impl std::fmt::Debug for Enrolled {
@@ -134,6 +159,64 @@ impl std::fmt::Debug for Enrolled {
             .field("device", &self.device)
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+/// A new certificate. It counts once a link that shows it has ended a sync well; until then the one before
+/// is good, too.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Renewed {
+    /// DER.
+    #[cbor(n(0), encode_with = "minicbor::bytes::encode", decode_with = "bounded::certificate")]
+    pub certificate: Vec<u8>,
+}
+
+/// All that the device is to trust from now on, in the place of what it had. It stores it, and names the
+/// label in its next sync.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Trust {
+    /// Names this content, and no other; never 0.
+    #[n(0)]
+    pub label: u64,
+    /// The server certificates that it accepts, DER, the current one first.
+    #[cbor(n(1), encode_with = "encode_pins", decode_with = "decode_pins")]
+    pub pins: Vec<Vec<u8>>,
+    /// The lowest number of a voucher of the recovery key that it accepts.
+    #[n(2)]
+    pub voucher_floor: u32,
+    /// Key of the datagrams that wake it.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub wake_key: [u8; DATAGRAM_KEY_BYTES],
+    /// Key of the datagrams in which it says that it shuts down.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub notice_key: [u8; DATAGRAM_KEY_BYTES],
+}
+
+impl std::fmt::Debug for Trust {
+    /// Without the keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trust").field("label", &self.label).finish_non_exhaustive()
+    }
+}
+
+/// Two machines use this identity. This one enrols anew with this token, with a key of its own.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Fork {
+    /// Which token invites it.
+    #[n(0)]
+    pub token: TokenId,
+    /// The token's secret.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub secret: [u8; TOKEN_SECRET_BYTES],
+}
+
+impl std::fmt::Debug for Fork {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fork").field("token", &self.token).finish_non_exhaustive()
     }
 }
 
@@ -344,6 +427,18 @@ pub enum ErrorCode {
     /// The server stops; come again.
     #[n(13)]
     Stopping,
+    /// The device has enrolled, and waits for an administrator to approve it.
+    #[n(14)]
+    WaitingForApproval,
+    /// Another machine uses the same identity, and has the better claim to it.
+    #[n(15)]
+    Cloned,
+    /// The token is for devices of another name.
+    #[n(16)]
+    NameRefused,
+    /// The device's record was taken over, and this certificate died with that.
+    #[n(17)]
+    CertificateSuperseded,
 }
 
 /// Something was refused. Whether the link ends is seen by whether it ends.

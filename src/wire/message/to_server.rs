@@ -40,6 +40,8 @@ pub enum ToServer<'b> {
     Runs(RunUpdates),
     /// Kind 9: numbers, as they are now.
     Statistics(Statistics),
+    /// Kind 10: the device asks for a certificate for another key, or for a longer time.
+    Renew(Renew),
 }
 
 impl<'b> ToServer<'b> {
@@ -55,6 +57,7 @@ impl<'b> ToServer<'b> {
             Self::Probe(body) => write(out, kind::PROBE, body),
             Self::Runs(body) => write(out, kind::RUNS, body),
             Self::Statistics(body) => write(out, kind::STATISTICS, body),
+            Self::Renew(body) => write(out, kind::RENEW, body),
         });
     }
 
@@ -75,6 +78,7 @@ impl<'b> ToServer<'b> {
             kind::PROBE => Self::Probe(decoder.decode()?),
             kind::RUNS => Self::Runs(decoder.decode()?),
             kind::STATISTICS => Self::Statistics(decoder.decode()?),
+            kind::RENEW => Self::Renew(decoder.decode()?),
             unknown => return Err(MessageError::UnknownKind(unknown)),
         };
         at_end(&decoder)?;
@@ -105,6 +109,15 @@ impl std::fmt::Debug for Enrol {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Enrol").field("token", &self.token).field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// A device that is known asks for a certificate. Answered with [`Renewed`](super::Renewed).
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct Renew {
+    /// PKCS #10 request (RFC 2986), DER. Only its public key is used.
+    #[cbor(n(0), encode_with = "minicbor::bytes::encode", decode_with = "bounded::certificate")]
+    pub request: Vec<u8>,
 }
 
 /// Why an agent syncs.
@@ -160,6 +173,21 @@ pub struct Sync {
     /// The device's reach by datagrams; left out by agents that do not know of them.
     #[n(5)]
     pub reach: Option<Reach>,
+    /// The device's identity; in the first sync of each link, and whenever it has changed since.
+    #[n(6)]
+    pub identity: Option<SyncIdentity>,
+}
+
+/// Marks of the device's identity, in a sync.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct SyncIdentity {
+    /// The label of the [`Trust`](super::Trust) that is stored on the device; 0: none is.
+    #[n(0)]
+    pub trust_label: u64,
+    /// Hash of what is the machine's own, keyed so that it means nothing elsewhere; 0 when unknown.
+    #[n(1)]
+    pub machine: u64,
 }
 
 impl Sync {

@@ -12,9 +12,9 @@ use muster::wire::frame;
 use muster::wire::id::{DeviceId, Epoch, RunId, TokenId};
 use muster::wire::inventory::Application;
 use muster::wire::message::{
-    Ack, Enrol, Enrolled, ErrorCode, ErrorReport, EventItem, Events, Goodbye, InSync, Later, NamedSection,
-    Part, PartContent, Ping, Probe, Probed, Reach, Resend, Sync, SyncNow, SyncReason, ToAgent, ToServer,
-    Want, WantedSection,
+    Ack, Enrol, Enrolled, ErrorCode, ErrorReport, EventItem, Events, Fork, Goodbye, InSync, Later,
+    NamedSection, Part, PartContent, Ping, Probe, Probed, Reach, Renew, Renewed, Resend, Sync, SyncIdentity,
+    SyncNow, SyncReason, ToAgent, ToServer, Trust, Want, WantedSection,
 };
 use muster::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
 use muster::wire::settings::{Declaration, Drift, SettingsOrder, SettingsReport, SettingsState, TaskKind};
@@ -106,6 +106,7 @@ fn bodies() -> Vec<Vec<u8>> {
             clock: WallTime(1_795_514_400_123),
             sections,
             reach,
+            identity: reach.map(|_| SyncIdentity { trust_label: LARGE, machine: 1 }),
         })
     };
     let reach = Reach { udp_port: u16::MAX, wake_counter: u32::MAX, notice_counter: 1, boot: 2 };
@@ -160,6 +161,7 @@ fn bodies() -> Vec<Vec<u8>> {
         ToServer::Goodbye(Goodbye { kind: NoticeKind::Suspend, counter: u32::MAX, boot: 1 }),
         ToServer::Probe(Probe { udp_port: 15_000 }),
         ToServer::Runs(run_updates()),
+        ToServer::Renew(Renew { request: vec![0x30; 300] }),
         ToServer::Statistics(Statistics {
             entries: statistics
                 .map(|(name, unit, value)| Statistic {
@@ -190,7 +192,19 @@ fn bodies() -> Vec<Vec<u8>> {
             pins: vec![vec![0x30; 400]; 2],
             wake_key: [1; 32],
             notice_key: [2; 32],
+            trust_label: LARGE,
+            voucher_floor: 1,
         })),
+        ToAgent::RenewNow,
+        ToAgent::Renewed(Renewed { certificate: vec![0x30; 400] }),
+        ToAgent::Trust(Box::new(Trust {
+            label: LARGE,
+            pins: vec![vec![0x30; 400]; 3],
+            voucher_floor: u32::MAX,
+            wake_key: [1; 32],
+            notice_key: [2; 32],
+        })),
+        ToAgent::Fork(Fork { token: TokenId(LARGE), secret: [7; 24] }),
         in_sync(None),
         in_sync(Some(300)),
         ToAgent::Want(Want {
@@ -232,7 +246,7 @@ fn bodies() -> Vec<Vec<u8>> {
             drift: Drift::Report,
         }))
     }));
-    let codes = [ErrorCode::Malformed, ErrorCode::TokenExpired, ErrorCode::Stopping];
+    let codes = [ErrorCode::Malformed, ErrorCode::TokenExpired, ErrorCode::CertificateSuperseded];
     to_agent.extend(codes.map(|code| ToAgent::Error(ErrorReport { code, message: "why".into() })));
     let mut frames = Vec::new();
     to_server.iter().for_each(|message| message.write_to(&mut frames));

@@ -209,6 +209,7 @@ impl Protocol for MusterLink {
             clock: WallTime(1),
             sections: Vec::new(),
             reach: None,
+            identity: None,
         };
         ToServer::Sync(sync).write_to(out);
     }

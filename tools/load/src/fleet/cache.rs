@@ -99,6 +99,9 @@ mod tests {
             wake_key: [5; 32],
             notice_key: [6; 32],
             enrolled_at: WallTime(1_795_514_400_000),
+            trust_label: 0,
+            voucher_floor: 0,
+            previous: None,
         };
         (1..4).map(identity).collect()
     }

@@ -1,0 +1,210 @@
+//! Parts of certificates (X.509, RFC 5280), read without trust in them: whose key it is, who signed it, what
+//! the fleet's own authority wrote into it. No date is read: no clock decides about a certificate here.
+
+use aws_lc_rs::signature;
+
+use super::id::DeviceId;
+
+/// DER of an Ed25519 SubjectPublicKeyInfo up to the key (RFC 8410 section 4).
+const ED25519_KEY_INFO: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// DER of a certificate's signature algorithm, Ed25519, and of its signature up to the 64 bytes (RFC 8410
+/// section 6).
+const ED25519_SIGNATURE_HEAD: [u8; 10] = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x41, 0x00];
+
+/// DER of the object identifier of a common name (RFC 5280 appendix A.1), after which its text follows.
+const COMMON_NAME: [u8; 5] = [0x06, 0x03, 0x55, 0x04, 0x03];
+
+const INTEGER: u8 = 0x02;
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+/// `version [0]` of a certificate (RFC 5280 section 4.1).
+const VERSION: u8 = 0xa0;
+
+/// The serial number of a device's certificate: a mark, the counter, then random ones.
+pub const SERIAL_BYTES: usize = 16;
+
+/// First byte of such a serial number: positive, and without a leading zero (RFC 5280 section 4.1.2.2).
+pub const SERIAL_MARK: u8 = 0x40;
+
+/// Words of a fleet's authority in a device's certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Issued {
+    /// The device: the certificate's common name.
+    pub device: DeviceId,
+    /// Counts the certificates of the device, from 1; in the serial number. 0: it was made without.
+    pub counter: u32,
+}
+
+/// Parts of a certificate, as far as its form is right.
+#[derive(Clone, Copy, Debug)]
+struct Parts<'c> {
+    /// The signed part, whole.
+    signed: &'c [u8],
+    /// The rest behind it: algorithm and signature.
+    signature: &'c [u8],
+    serial: &'c [u8],
+    subject: &'c [u8],
+    /// SubjectPublicKeyInfo, whole.
+    key_info: &'c [u8],
+}
+
+/// A DER element (X.690 section 8.1).
+#[derive(Clone, Copy)]
+struct Element<'c> {
+    tag: u8,
+    content: &'c [u8],
+    /// All of it.
+    whole: &'c [u8],
+    /// The bytes behind it.
+    rest: &'c [u8],
+}
+
+/// The first element.
+fn element(bytes: &[u8]) -> Option<Element<'_>> {
+    let (length, rest) = match bytes {
+        [_, length @ 0..=0x7f, rest @ ..] => (usize::from(*length), rest),
+        [_, 0x81, length, rest @ ..] => (usize::from(*length), rest),
+        [_, 0x82, high, low, rest @ ..] => (usize::from(*high) << 8 | usize::from(*low), rest),
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some(Element { tag: bytes[0], content, whole: &bytes[..bytes.len() - rest.len()], rest })
+}
+
+/// The first element, which must have this tag.
+fn tagged(bytes: &[u8], tag: u8) -> Option<Element<'_>> {
+    element(bytes).filter(|element| element.tag == tag)
+}
+
+fn parts(certificate: &[u8]) -> Option<Parts<'_>> {
+    let whole = tagged(certificate, SEQUENCE)?;
+    let signed = tagged(whole.content, SEQUENCE)?;
+    let version = tagged(signed.content, VERSION)?;
+    let serial = tagged(version.rest, INTEGER)?;
+    let algorithm = tagged(serial.rest, SEQUENCE)?;
+    let issuer = tagged(algorithm.rest, SEQUENCE)?;
+    let validity = tagged(issuer.rest, SEQUENCE)?;
+    let subject = tagged(validity.rest, SEQUENCE)?;
+    let key_info = tagged(subject.rest, SEQUENCE)?;
+    whole.rest.is_empty().then_some(Parts {
+        signed: signed.whole,
+        signature: signed.rest,
+        serial: serial.content,
+        subject: subject.content,
+        key_info: key_info.whole,
+    })
+}
+
+/// The public key of a certificate, with its kind: SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7), DER.
+/// `None`: it is no certificate.
+#[must_use]
+pub fn public_key_info(certificate: &[u8]) -> Option<&[u8]> {
+    parts(certificate).map(|parts| parts.key_info)
+}
+
+/// The public key of a certificate when it is an Ed25519 key: 32 bytes.
+#[must_use]
+pub fn ed25519_key(certificate: &[u8]) -> Option<&[u8]> {
+    public_key_info(certificate)?.strip_prefix(&ED25519_KEY_INFO)
+}
+
+/// The common name of a certificate's subject, when that is its first attribute and text.
+#[must_use]
+pub fn common_name(certificate: &[u8]) -> Option<&str> {
+    let names = tagged(parts(certificate)?.subject, SET)?;
+    let attribute = tagged(names.content, SEQUENCE)?;
+    let text = element(attribute.content.strip_prefix(&COMMON_NAME)?)?;
+    std::str::from_utf8(text.content).ok()
+}
+
+/// Whether an Ed25519 key with this public part signed the certificate: what is signed is its first element,
+/// and after it nothing but the signature may stand, so that no changed byte passes.
+#[must_use]
+pub fn is_signed_by(certificate: &[u8], public_key: &[u8]) -> bool {
+    let Some(parts) = parts(certificate) else { return false };
+    let Some(signature) = parts.signature.strip_prefix(&ED25519_SIGNATURE_HEAD) else { return false };
+    let key = signature::UnparsedPublicKey::new(&signature::ED25519, public_key);
+    key.verify(parts.signed, signature).is_ok()
+}
+
+/// Words of an authority with this Ed25519 public key in a device's certificate; `None`: it is another's.
+#[must_use]
+pub fn issued(certificate: &[u8], public_key: &[u8]) -> Option<Issued> {
+    if !is_signed_by(certificate, public_key) {
+        return None;
+    }
+    let device = common_name(certificate)?.parse().ok()?;
+    let counter = match parts(certificate)?.serial {
+        [SERIAL_MARK, a, b, c, d, rest @ ..] if rest.len() == SERIAL_BYTES - 5 => {
+            u32::from_be_bytes([*a, *b, *c, *d])
+        }
+        _ => 0,
+    };
+    Some(Issued { device, counter })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, Issuer, KeyPair, PKCS_ED25519, SerialNumber};
+
+    use super::*;
+
+    fn parameters(name: &str, serial: &[u8]) -> CertificateParams {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name = DistinguishedName::new();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters.serial_number = Some(SerialNumber::from_slice(serial));
+        parameters
+    }
+
+    fn key() -> KeyPair {
+        KeyPair::generate_for(&PKCS_ED25519).unwrap()
+    }
+
+    /// A device's certificate, its key, and the authority's.
+    fn example(counter: u32) -> (Vec<u8>, KeyPair, KeyPair) {
+        let (authority, device) = (key(), key());
+        let mut serial = [7; SERIAL_BYTES];
+        serial[0] = SERIAL_MARK;
+        serial[1..5].copy_from_slice(&counter.to_be_bytes());
+        let issuer = Issuer::new(parameters("muster CA", &[1]), &authority);
+        let certificate = parameters("00000000000000ab", &serial).signed_by(&device, &issuer).unwrap();
+        (certificate.der().to_vec(), device, authority)
+    }
+
+    #[test]
+    fn the_authority_finds_what_it_wrote_and_no_other_does() {
+        let (certificate, device, authority) = example(0x0102_0304);
+        let found = issued(&certificate, authority.public_key_raw());
+        assert_eq!(found, Some(Issued { device: DeviceId(0xab), counter: 0x0102_0304 }));
+        assert_eq!(issued(&certificate, key().public_key_raw()), None);
+        assert_eq!(ed25519_key(&certificate), Some(device.public_key_raw()));
+        assert_eq!(common_name(&certificate), Some("00000000000000ab"));
+    }
+
+    #[test]
+    fn no_changed_byte_passes_and_no_beginning_is_taken_for_the_whole() {
+        let (certificate, _, authority) = example(1);
+        for at in 0..certificate.len() {
+            let mut changed = certificate.clone();
+            changed[at] ^= 1;
+            assert_eq!(issued(&changed, authority.public_key_raw()), None, "byte {at}");
+            let _ = (public_key_info(&certificate[..at]), common_name(&certificate[..at]));
+            assert_eq!(issued(&certificate[..at], authority.public_key_raw()), None, "{at} bytes");
+        }
+        let longer = [&certificate[..], &[0]].concat();
+        assert_eq!(issued(&longer, authority.public_key_raw()), None);
+    }
+
+    #[test]
+    fn another_serial_number_counts_nothing() {
+        let (authority, device) = (key(), key());
+        let issuer = Issuer::new(parameters("muster CA", &[1]), &authority);
+        for serial in [&[0x40, 1, 2, 3][..], &[0x41; SERIAL_BYTES], &[0x40; SERIAL_BYTES + 1]] {
+            let certificate = parameters("00000000000000ab", serial).signed_by(&device, &issuer).unwrap();
+            let found = issued(certificate.der(), authority.public_key_raw());
+            assert_eq!(found.map(|issued| issued.counter), Some(0), "{serial:?}");
+        }
+    }
+}
