@@ -3,9 +3,12 @@
 use std::io::{BufReader, Read as _};
 use std::path::Path;
 
+use aws_lc_rs::hmac;
+
 use super::lines::each_line;
 use super::{addresses, clipped};
 use crate::agent::open;
+use crate::wire::id::DeviceId;
 use crate::wire::section::HostFacts;
 
 /// Collects the host facts. Quick: a few small files and uname(2).
@@ -71,6 +74,28 @@ fn unquoted(value: &str) -> String {
     }
     text
 }
+
+/// Hash of what is the machine's own, keyed by that: its id (machine-id(5)) and, where it may be read, the
+/// UUID of its board or virtual machine. It is of this device alone and tells nothing of either (the model is
+/// `sd_id128_get_machine_app_specific(3)`). 0: the system tells none.
+#[must_use]
+pub fn machine(root: &Path, device: DeviceId) -> u64 {
+    let text = |path: &str| open::text(&root.join(path), MACHINE_ID_BYTES_MAX).unwrap_or_default();
+    let id = text("etc/machine-id");
+    // So systemd leaves it before the first boot (machine-id(5)).
+    let id = Some(id.trim()).filter(|id| *id != "uninitialized").unwrap_or_default();
+    let board = text("sys/class/dmi/id/product_uuid").trim().to_lowercase();
+    if id.is_empty() && board.is_empty() {
+        return 0;
+    }
+    let key = hmac::Key::new(hmac::HMAC_SHA256, format!("{id}\n{board}").as_bytes());
+    let tag = hmac::sign(&key, &[b"muster".as_slice(), &device.0.to_be_bytes()].concat());
+    let first = tag.as_ref().first_chunk().copied().unwrap_or_default();
+    u64::from_be_bytes(first).max(1)
+}
+
+/// Longest id that is read.
+const MACHINE_ID_BYTES_MAX: u64 = 128;
 
 /// The id of this boot, random(4); empty when the system tells none.
 #[must_use]

@@ -191,6 +191,31 @@ fn this_host_says_who_it_is() {
 }
 
 #[test]
+fn the_machine_is_told_by_its_id_and_its_board_and_means_nothing_elsewhere() {
+    use crate::wire::id::DeviceId;
+    let root = tempfile::tempdir().unwrap();
+    let machine = |device| host::machine(root.path(), DeviceId(device));
+    let write = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    assert_eq!(machine(1), 0);
+    write("etc/machine-id", "uninitialized\n");
+    assert_eq!(machine(1), 0);
+    write("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+    let by_id = machine(1);
+    assert!(by_id != 0 && by_id != machine(2) && by_id == machine(1));
+    // A copy whose id was not made anew has another board.
+    write("sys/class/dmi/id/product_uuid", "4C4C4544-0031-0000-0000-000000000001\n");
+    let first = machine(1);
+    write("sys/class/dmi/id/product_uuid", "4C4C4544-0031-0000-0000-000000000002\n");
+    assert!(first != by_id && machine(1) != first);
+    write("sys/class/dmi/id/product_uuid", "4c4c4544-0031-0000-0000-000000000001\n");
+    assert_eq!(machine(1), first, "kernels write it in either case");
+}
+
+#[test]
 fn databases_are_found_under_the_root_and_a_change_is_seen() {
     let root = tempfile::tempdir().unwrap();
     let settings = CollectSettings { root: root.path().to_owned(), ..CollectSettings::default() };

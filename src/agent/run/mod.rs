@@ -53,7 +53,7 @@ use crate::reactor::clock::Clock;
 use crate::wire::datagram::boot_of;
 use crate::wire::digest::Digest;
 use crate::wire::id::Epoch;
-use crate::wire::message::{Reach, SyncReason};
+use crate::wire::message::{Reach, SyncIdentity, SyncReason};
 use crate::wire::time::{Moment, Now, WallTime};
 
 const WAKER: Token = Token(0);
@@ -165,6 +165,7 @@ impl Agent {
             Datagrams::new(&identity, directory.path(), boot, settings.wake.port, WAKES, now.wall);
         let mut machine = machine(&directory, &spool, datagrams.reach(), random()?)?;
         machine.set_own_interval(&now, own.interval_seconds);
+        machine.set_identity(marks(&identity, &settings));
         let managed = desired::open(&directory, now.wall)?;
         let runs = Runs::open(directory.path(), &now, host::boot_id(Path::new("/")), uptime_milliseconds());
         let runs = runs.map_err(RunError::Runs)?;
@@ -497,6 +498,12 @@ fn machine(directory: &Directory, spool: &Spool, reach: Reach, seed: u64) -> Res
         reach,
         seed,
     }))
+}
+
+/// Marks of the identity, as the server is told them.
+fn marks(identity: &Identity, settings: &Settings) -> SyncIdentity {
+    let machine = host::machine(&settings.collect.root, identity.device);
+    SyncIdentity { trust_label: identity.trust_label, machine }
 }
 
 fn refusal(error: &impl std::fmt::Display) -> Vec<u8> {

@@ -157,6 +157,7 @@ impl Agent {
         self.datagrams.belong_to(&identity);
         log::info!("device '{}' ({}), server {server}", identity.name, identity.device);
         self.machine = super::machine(&self.directory, &self.spool, self.datagrams.reach(), random()?)?;
+        self.machine.set_identity(super::marks(&identity, &self.settings));
         self.hand_runs_in();
         self.connection = Connection::new(server, tls, LINK);
         self.identity = identity;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::state::{Action, LinkEnd, SavedSection, SectionContent, SyncResult};
 use super::upload::Upload;
 use super::{ACK_SECONDS_MAX, ANSWER_SECONDS_MAX, AWAY_SECONDS_MAX, AgentMachine, CONNECT_SECONDS_MAX};
-use crate::wire::message::{NamedSection, Ping, Sync, SyncReason, ToServer};
+use crate::wire::message::{NamedSection, Ping, Sync, SyncIdentity, SyncReason, ToServer};
 use crate::wire::section::Section;
 use crate::wire::settings::SETTINGS_SECTION;
 use crate::wire::task::RUNS_SECTION;
@@ -30,6 +30,8 @@ pub(super) struct Up {
     pub(super) lingers_until: Moment,
     /// Number of times that the server contradicted the agent epoch on this link.
     pub(super) epoch_conflicts: u8,
+    /// The marks of the identity were told on it.
+    pub(super) has_named_identity: bool,
 }
 
 /// A sync that is under way, with the content that it began with.
@@ -55,6 +57,7 @@ impl AgentMachine {
             last_sent: now.moment,
             lingers_until: now.moment,
             epoch_conflicts: 0,
+            has_named_identity: false,
         }));
         if self.keep_seconds.is_some() {
             self.sync_wanted.get_or_insert(SyncReason::Reconnected);
@@ -251,7 +254,7 @@ impl AgentMachine {
             clock: now.wall,
             sections,
             reach: Some(self.reach),
-            identity: None,
+            identity: self.identity_to_tell(),
         };
         let mut frame = Vec::new();
         let is_by_the_way = matches!(reason, SyncReason::Changed | SyncReason::Reconnected);
@@ -273,6 +276,13 @@ impl AgentMachine {
                 udp_port: self.reach.udp_port,
             });
         }
+    }
+
+    /// The marks of the identity, unless the server has heard them on this link.
+    fn identity_to_tell(&mut self) -> Option<SyncIdentity> {
+        let Link::Up(up) = &mut self.link else { return None };
+        let is_told = std::mem::replace(&mut up.has_named_identity, true);
+        (!is_told && self.identity != SyncIdentity::default()).then_some(self.identity)
     }
 
     pub(super) fn send(&mut self, now: &Now, frame: Vec<u8>) {

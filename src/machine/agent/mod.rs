@@ -45,7 +45,7 @@ use crate::wire::digest::Digest;
 use crate::wire::id::{Epoch, RunId};
 use crate::wire::inventory::Application;
 use crate::wire::limits::EVENTS_PER_MESSAGE_MAX;
-use crate::wire::message::{Reach, SyncReason};
+use crate::wire::message::{Reach, SyncIdentity, SyncReason};
 use crate::wire::statistics::Statistics;
 use crate::wire::task::RunUpdate;
 use crate::wire::time::{Moment, Now};
@@ -133,6 +133,8 @@ pub struct AgentMachine {
     /// When it last took some of what it had left before: a slow network is no dead one.
     taken_at: Moment,
     reach: Reach,
+    /// Marks of its identity; told in the first sync of each link.
+    identity: SyncIdentity,
     /// The agent is about to end: nothing but events is said any more.
     is_ending: bool,
     last_error: Option<String>,
@@ -195,6 +197,7 @@ impl AgentMachine {
             unsent_bytes: 0,
             taken_at: Moment(0),
             reach: start.reach,
+            identity: SyncIdentity::default(),
             is_ending: false,
             last_error: None,
         }
@@ -322,6 +325,17 @@ impl AgentMachine {
             self.sync_wanted.get_or_insert(SyncReason::Changed);
         }
         self.reach = reach;
+    }
+
+    /// The marks of its identity now: what it trusts, and which machine it is. Told in the first sync of each
+    /// link, and again in the next one when they have changed.
+    pub fn set_identity(&mut self, identity: SyncIdentity) {
+        if identity != self.identity
+            && let Link::Up(up) = &mut self.link
+        {
+            up.has_named_identity = false;
+        }
+        self.identity = identity;
     }
 
     /// The agent is about to end: no more syncs; what is in the spool is still delivered

@@ -26,7 +26,10 @@ pub(super) fn said(actions: &[Action]) -> Vec<String> {
     sent.map(|bytes| {
         let (body, _) = frame::split(bytes).unwrap().unwrap();
         match ToServer::from_body(body).unwrap() {
-            ToServer::Sync(sync) => format!("sync {:?}", sync.reason),
+            ToServer::Sync(sync) => match sync.identity {
+                Some(identity) => format!("sync {:?}, trusts {}", sync.reason, identity.trust_label),
+                None => format!("sync {:?}", sync.reason),
+            },
             ToServer::Part(part) => {
                 format!("{} +{} -{}", part.section, part.content.added.len(), part.content.removed.len())
             }

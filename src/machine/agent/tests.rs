@@ -527,3 +527,28 @@ fn an_attempt_that_stood_still_with_the_process_goes_on() {
     machine.connected(&at(40));
     assert_eq!(said(&actions(&mut machine, &at(40))), ["sync Started"]);
 }
+
+#[test]
+fn each_link_names_the_identity_once_and_again_when_it_has_changed() {
+    let marks = |trust_label| SyncIdentity { trust_label, machine: 7 };
+    let mut machine = machine(0, 0);
+    machine.set_identity(marks(1));
+    assert_eq!(said(&connect(&mut machine, &at(0))), ["sync Started, trusts 1"]);
+    machine.message(&at(0), want(None));
+    actions(&mut machine, &at(0));
+    machine.message(&at(0), in_sync(Some(300)));
+    actions(&mut machine, &at(0));
+    let mut next = |seconds, trust_label| {
+        machine.set_identity(marks(trust_label));
+        machine.called(&at(seconds), SyncReason::Forced);
+        let said = said(&actions(&mut machine, &at(seconds)));
+        machine.message(&at(seconds), in_sync(Some(300)));
+        said
+    };
+    assert_eq!(next(1, 1), ["sync Forced"]);
+    assert_eq!(next(2, 2), ["sync Forced, trusts 2"]);
+    assert_eq!(next(3, 2), ["sync Forced"]);
+    machine.disconnected(&at(4), "lost");
+    actions(&mut machine, &at(4));
+    assert_eq!(said(&connect(&mut machine, &at(64))), ["sync Reconnected, trusts 2"]);
+}
