@@ -29,6 +29,8 @@ const _: () = assert!(EVENT_WINDOW_BYTES >= 2 * EVENT_BATCH_BYTES_TARGET);
 #[derive(Debug)]
 pub(super) struct EventSender {
     epoch: Epoch,
+    /// The highest epoch of this device that the server has spoken of.
+    known_epoch: Epoch,
     highest: u64,
     /// The highest number that the server said is durable.
     confirmed: u64,
@@ -67,6 +69,7 @@ impl EventSender {
     pub(super) fn new(spool: SpoolState) -> Self {
         Self {
             epoch: spool.epoch,
+            known_epoch: spool.epoch,
             highest: spool.highest.max(spool.forgotten_through),
             confirmed: spool.forgotten_through,
             sent: spool.forgotten_through,
@@ -210,7 +213,10 @@ impl EventSender {
 
     /// The server has lost what it confirmed: everything behind what it knows is sent again. Answers from
     /// which number on; `None` when that is known already, as each message that was under way is answered.
+    /// One of a later epoch says that the spool is another than the server knows, as on a device that was
+    /// reimaged.
     pub(super) fn resend(&mut self, resend: &Resend, events_after: u64) -> Option<u64> {
+        self.known_epoch = self.known_epoch.max(resend.spool_epoch);
         let after = resend.after.max(events_after);
         if resend.spool_epoch != self.epoch || after >= self.confirmed {
             return None;
@@ -230,8 +236,9 @@ impl EventSender {
         self.is_reading = false;
     }
 
-    pub(super) fn epoch(&self) -> Epoch {
-        self.epoch
+    /// The epoch that a new one must lie above.
+    pub(super) fn highest_epoch(&self) -> Epoch {
+        self.epoch.max(self.known_epoch)
     }
 
     /// Begins a history in which nothing is confirmed; answers behind which number it begins.

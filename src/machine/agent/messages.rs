@@ -245,7 +245,7 @@ impl AgentMachine {
     /// Begins a new, higher spool epoch, on a new link, so that nothing of the old one is still under way.
     fn new_spool_epoch(&mut self, now: &Now) {
         let step = 1 + self.random.up_to(EPOCH_STEP_MAX);
-        let epoch = Epoch(self.events.epoch().0.saturating_add(step));
+        let epoch = Epoch(self.events.highest_epoch().0.saturating_add(step));
         self.actions.push_back(Action::NewSpoolEpoch { epoch });
         self.end_link(
             now,

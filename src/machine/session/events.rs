@@ -52,6 +52,12 @@ impl EventFlow {
         if epoch == OWN_EPOCH {
             return Err("spool epoch 0 is the server's own: begin another".to_owned());
         }
+        if epoch < record.spool_epoch {
+            // The device draws the next one at random: it is told above which.
+            let (spool_epoch, after) = (record.spool_epoch, record.last_sequence);
+            out.push(Command::Send(ToAgent::Resend(Resend { spool_epoch, after })));
+            return Err("the server knows a later spool of this device: it begins a new epoch".to_owned());
+        }
         if record.is_rolled_back(epoch, events.highest) {
             return Err(conflict());
         }

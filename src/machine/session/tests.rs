@@ -247,6 +247,18 @@ fn events_are_appended_once_and_acknowledged_together() {
 }
 
 #[test]
+fn a_device_with_a_lower_spool_epoch_is_told_which_is_known() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let one = event_bytes("one");
+    record.note_appended(Epoch(20), 3, crc32c::crc32c(&one), 64);
+    let out = handle(&mut session, &mut record, events(1, &[(1, &one)]));
+    let known = Resend { spool_epoch: Epoch(20), after: 3 };
+    assert_eq!(out[0], Command::Send(ToAgent::Resend(known)));
+    assert_eq!(error_code(&out[1]), Some(ErrorCode::SpoolEpochConflict));
+    assert_eq!(out[2..], [Command::Close(CloseReason::SpoolEpochConflict)]);
+}
+
+#[test]
 fn a_server_that_knows_less_than_it_acknowledged_takes_nothing_and_asks_for_all_behind_what_it_knows() {
     let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
     let (three, seven) = (event_bytes("three"), event_bytes("seven"));
