@@ -85,7 +85,8 @@ pub(crate) fn for_all(
 /// A token without limits.
 pub(crate) fn token(store: &Store, group: &str) -> CreatedToken {
     let (created_at, expires_at) = (WallTime(1), WallTime(u64::MAX));
-    let new = NewToken { group: group.into(), created_at, expires_at, uses_max: u32::MAX };
+    let new =
+        NewToken { group: group.into(), created_at, expires_at, uses_max: u32::MAX, ..NewToken::default() };
     store.devices().create_token(new).unwrap()
 }
 
@@ -103,6 +104,7 @@ pub(crate) fn enrol(
         device: device(number),
         name: format!("device-{number:06}"),
         certificate: CertificateHash::of(&number.to_be_bytes()),
+        counter: 1,
         expires_at,
         now,
     };

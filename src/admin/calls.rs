@@ -20,8 +20,9 @@ use super::context::{AdminContext, Calls};
 use super::error::ApiError;
 use super::extract::Body;
 use super::lines::{self, LinesSender};
+use super::why::record_of;
 use super::{Admin, Shared};
-use crate::store::query;
+use crate::store::{StoreError, query};
 use crate::wire::api::{
     CALL_SECONDS_DEFAULT, CALL_SECONDS_MAX, CallLine, CallOutcome, CallRequest, CalledDevice, ErrorCode,
 };
@@ -90,6 +91,9 @@ fn find(context: &AdminContext, request: &CallRequest) -> Result<Vec<DeviceId>, 
     let mut devices = Vec::new();
     for name in &request.devices {
         let device = query::device_id(&reader, name)?;
+        if record_of(context, device).is_waiting() {
+            return Err(StoreError::Waits(name.clone()).into());
+        }
         if seen.insert(device) {
             devices.push(device);
         }

@@ -15,8 +15,8 @@ use crate::store::query::{self, DeviceFilter, DeviceKey, DeviceRow, PageRequest}
 use crate::store::table::signs_of;
 use crate::store::{self, ApplicationStatistics};
 use crate::wire::api::{
-    Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Keep, Link, Page, SectionStatus, Spool,
-    StatisticSeries, StatusReason, Timestamp,
+    Approval, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Keep, Link, Page, SectionStatus,
+    Spool, StatisticSeries, StatusReason, Timestamp,
 };
 use crate::wire::id::Epoch;
 use crate::wire::section::Section;
@@ -160,6 +160,28 @@ pub(super) async fn change(
         }
         let row = query::device(&*context.store.reader()?, &DeviceKey::Id(device))?.row;
         let record = record_of(context, device);
+        Ok(to_api(context, row, &record))
+    };
+    shared.answer(work).await
+}
+
+/// Lets a device in that waits.
+pub(super) async fn approve(
+    State(shared): Admin,
+    Path(name): Path<String>,
+    Body(approval): Body<Approval>,
+) -> Answer<Device> {
+    let change =
+        store::DeviceChange { name: approval.name, group: approval.group, ..store::DeviceChange::default() };
+    let work = move |context: &AdminContext| {
+        let device = query::device_id(&*context.store.reader()?, &name)?;
+        let changed = context.store.devices().approve(device, change)?;
+        notify_persistent(context, &changed.persistent);
+        // Tasks take newcomers along.
+        context.device_notifier.tasks_changed();
+        let row = query::device(&*context.store.reader()?, &DeviceKey::Id(device))?.row;
+        let record = record_of(context, device);
+        log::info!("device {device} was approved as '{}' in {}", row.name, row.group);
         Ok(to_api(context, row, &record))
     };
     shared.answer(work).await

@@ -51,10 +51,13 @@ impl From<StoreError> for ApiError {
             | StoreError::UnknownApplication { .. }
             | StoreError::BadSettings { .. }
             | StoreError::TooManyTasks { .. }
+            | StoreError::NotWaiting(_)
+            | StoreError::Waits(_)
             | StoreError::GroupRefused(_) => Self::new(ErrorCode::Conflict, message),
             StoreError::BadName(_)
             | StoreError::BadGroup(_)
             | StoreError::BadTask(_)
+            | StoreError::BadPattern(_)
             | StoreError::BadCursor(_) => Self::invalid(message),
             StoreError::Busy | StoreError::Full | StoreError::Stopped | StoreError::IdTaken => {
                 Self::new(ErrorCode::Busy, message)

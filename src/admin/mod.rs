@@ -123,6 +123,8 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/tokens", post(tokens::create).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/devices", get(devices::list))
+        .route("/v1/devices/{device}/approve", post(devices::approve))
+        .route("/v1/devices/{device}/re-enrol", post(tokens::re_enrol))
         .route("/v1/devices/{device}", get(devices::show).patch(devices::change).delete(devices::remove))
         .route("/v1/devices/{device}/why", get(why::why))
         .route("/v1/syncs", post(calls::call))

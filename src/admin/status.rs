@@ -60,6 +60,7 @@ pub(super) async fn show(State(shared): Admin) -> Answer<Status> {
                     Presence::AgentStopped => &mut devices.agent_stopped,
                     Presence::Lost => &mut devices.lost,
                     Presence::NeverSeen => &mut devices.never_seen,
+                    Presence::Waiting => &mut devices.waiting,
                 } += 1;
             });
         }

@@ -6,39 +6,68 @@ use axum::http::StatusCode;
 
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
-use super::{Admin, Answer, Created};
+use super::{Admin, AdminContext, Answer, Created};
 use crate::store::{self, query};
 use crate::wire::api::{
-    CreatedToken, NewToken, Page, PageQuery, TOKEN_TTL_SECONDS_DEFAULT, TOKEN_TTL_SECONDS_MAX,
-    TOKEN_USES_MAX, Token,
+    CreatedToken, NewToken, Page, PageQuery, RE_ENROLMENT_TTL_SECONDS_DEFAULT, ReEnrolment,
+    TOKEN_TTL_SECONDS_DEFAULT, TOKEN_TTL_SECONDS_MAX, TOKEN_USES_MAX, Token,
 };
 use crate::wire::id::TokenId;
 use crate::wire::time::WallTime;
 use crate::wire::token::JoinToken;
 
 pub(super) async fn create(State(shared): Admin, Body(new): Body<NewToken>) -> Created<CreatedToken> {
-    let ttl_seconds = new.ttl_seconds.unwrap_or(TOKEN_TTL_SECONDS_DEFAULT);
-    if !(1..=TOKEN_TTL_SECONDS_MAX).contains(&ttl_seconds) {
-        return Err(ApiError::invalid(format!(
-            "ttl_seconds is {ttl_seconds}, it must be from 1 to {TOKEN_TTL_SECONDS_MAX} (366 days)"
-        )));
-    }
+    let ttl_seconds = checked_ttl(new.ttl_seconds, TOKEN_TTL_SECONDS_DEFAULT)?;
     let uses_max = new.uses.unwrap_or(1);
     if !(1..=TOKEN_USES_MAX).contains(&uses_max) {
         return Err(ApiError::invalid(format!("uses is {uses_max}, it must be from 1 to {TOKEN_USES_MAX}")));
     }
-    // As it will be judged: one that is made while the clock is doubted must not live longer for that.
-    let now = shared.context.clock.ages().wall;
-    let new = store::NewToken {
-        group: new.group.unwrap_or_else(|| "/".into()),
-        created_at: now,
-        expires_at: WallTime(now.0.saturating_add(ttl_seconds * 1_000)),
-        uses_max,
+    let (names, approval) = (new.names, new.approval);
+    let group = new.group.unwrap_or_else(|| "/".into());
+    let make = move |context: &AdminContext| {
+        let new = store::NewToken { group, uses_max, names, approval, ..with_life(context, ttl_seconds) };
+        made(context, new)
     };
-    let server_certificate = shared.context.info.certificate;
-    let made = shared.run(move |context| Ok(context.store.devices().create_token(new)?)).await?;
+    Ok((StatusCode::CREATED, Json(shared.run(make).await?)))
+}
+
+/// A token with which another machine takes the device's record over.
+pub(super) async fn re_enrol(
+    State(shared): Admin,
+    Path(name): Path<String>,
+    Body(asked): Body<ReEnrolment>,
+) -> Created<CreatedToken> {
+    let ttl_seconds = checked_ttl(asked.ttl_seconds, RE_ENROLMENT_TTL_SECONDS_DEFAULT)?;
+    let make = move |context: &AdminContext| {
+        let device = Some(query::device_id(&*context.store.reader()?, &name)?);
+        made(context, store::NewToken { device, uses_max: 1, ..with_life(context, ttl_seconds) })
+    };
+    Ok((StatusCode::CREATED, Json(shared.run(make).await?)))
+}
+
+fn checked_ttl(seconds: Option<u64>, default: u64) -> Result<u64, ApiError> {
+    let seconds = seconds.unwrap_or(default);
+    if !(1..=TOKEN_TTL_SECONDS_MAX).contains(&seconds) {
+        return Err(ApiError::invalid(format!(
+            "ttl_seconds is {seconds}, it must be from 1 to {TOKEN_TTL_SECONDS_MAX} (366 days)"
+        )));
+    }
+    Ok(seconds)
+}
+
+/// A token of which nothing else is said yet.
+fn with_life(context: &AdminContext, ttl_seconds: u64) -> store::NewToken {
+    // As it will be judged: one that is made while the clock is doubted must not live longer for that.
+    let now = context.clock.ages().wall;
+    let expires_at = WallTime(now.0.saturating_add(ttl_seconds * 1_000));
+    store::NewToken { created_at: now, expires_at, ..store::NewToken::default() }
+}
+
+fn made(context: &AdminContext, new: store::NewToken) -> Result<CreatedToken, ApiError> {
+    let made = context.store.devices().create_token(new)?;
+    let server_certificate = context.info.certificate;
     let token = JoinToken { id: made.token.id, secret: made.secret, server_certificate }.to_string();
-    Ok((StatusCode::CREATED, Json(CreatedToken { info: made.token, token })))
+    Ok(CreatedToken { info: made.token, token })
 }
 
 pub(super) async fn list(State(shared): Admin, Query(asked): Query<PageQuery>) -> Answer<Page<Token>> {

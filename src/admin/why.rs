@@ -17,7 +17,7 @@ use crate::machine::device_state::DeviceState;
 use crate::store::PersistentLinkChanges;
 use crate::store::query::{self, DeviceKey};
 use crate::store::table::signs_of;
-use crate::wire::api::{PersistentBy, Timestamp, UdpReach, UnsettledSettings, Why, WhyFacts};
+use crate::wire::api::{PersistentBy, Timestamp, UdpReach, UnsettledSettings, Waiting, Why, WhyFacts};
 use crate::wire::datagram::{NoticeKind, WakeReason};
 use crate::wire::id::DeviceId;
 use crate::wire::settings::SettingsState;
@@ -136,6 +136,7 @@ fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
             shared_identity: row.device_status.reasons.iter().find_map(|reason| {
                 matches!(reason.cause, Cause::SharedIdentity { .. }).then(|| reason.text(now))
             }),
+            waiting: row.waits.map(|(since, was_unknown)| Waiting { since: since.into(), was_unknown }),
             events_held: row.device_status.reasons.iter().find_map(|reason| {
                 matches!(reason.cause, Cause::EventsHeld { .. }).then(|| reason.text(now))
             }),

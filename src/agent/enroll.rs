@@ -104,6 +104,15 @@ fn advice(report: &ErrorReport) -> &'static str {
     }
 }
 
+/// A device that has enrolled.
+#[derive(Debug)]
+pub struct NewDevice {
+    /// Its identity.
+    pub identity: Identity,
+    /// Whether an administrator must approve it before it is served.
+    pub is_waiting: bool,
+}
+
 /// Enrols at `server`. Blocks until the server has answered or the time is up. Stores nothing.
 ///
 /// # Errors
@@ -114,7 +123,7 @@ pub fn enroll(
     name: &str,
     key_type: KeyType,
     now: WallTime,
-) -> Result<Identity, EnrollError> {
+) -> Result<NewDevice, EnrollError> {
     let addresses = server.resolve().map_err(EnrollError::Resolve)?;
     let candidate = Candidate::new(key_type, name)?;
     let request = ToServer::Enrol(Enrol {
@@ -133,5 +142,6 @@ pub fn enroll(
     let wanted = |answer| if let ToAgent::Enrolled(enrolled) = answer { Some(*enrolled) } else { None };
     let enrolled = talk.ask(&request, deadline, wanted).map_err(failed)?;
     talk.close();
-    Ok(candidate.into_identity(enrolled, server.to_string(), now))
+    let is_waiting = enrolled.is_waiting;
+    Ok(NewDevice { identity: candidate.into_identity(enrolled, server.to_string(), now), is_waiting })
 }

@@ -14,8 +14,8 @@ use super::datagram::counters::forget_wakes;
 use super::directory::{BASE_FILE, Directory, STATE_SLOT};
 use super::enroll::CONNECT_TIMEOUT;
 use super::identity::{Identity, IdentityError};
-use super::talk::{Talk, connect, probed, tls_of};
-use crate::wire::message::{Probe, ToServer};
+use super::talk::{Talk, TalkError, connect, probed, tls_of};
+use crate::wire::message::{ErrorCode, Probe, ToServer};
 
 /// Slot of the identity that waits.
 const STAGE_SLOT: &str = "identity-next";
@@ -23,11 +23,12 @@ const STAGE_SLOT: &str = "identity-next";
 /// Time of the new server from the first byte to its answer: it may be busy with others.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Opens a link with the new identity and has the server answer on it.
+/// Opens a link with the new identity and has the server answer on it; a device that waits for approval is
+/// told so there, and nothing else.
 ///
 /// # Errors
 /// In words: why it may not be moved to.
-pub fn verify(server: &ServerAddress, identity: &Identity) -> Result<(), String> {
+pub fn verify(server: &ServerAddress, identity: &Identity, is_waiting: bool) -> Result<(), String> {
     let addresses = server.resolve()?;
     let (stream, _) = connect(&addresses, CONNECT_TIMEOUT)?;
     let tls = tls_of(identity).map_err(|error| error.to_string())?;
@@ -37,7 +38,12 @@ pub fn verify(server: &ServerAddress, identity: &Identity) -> Result<(), String>
     let probe = ToServer::Probe(Probe { udp_port: 0 });
     let answer = talk.ask(&probe, deadline, probed);
     talk.close();
-    answer.map(drop).map_err(|error| error.to_string())
+    match answer {
+        Err(TalkError::Refused(report)) if is_waiting && report.code == ErrorCode::WaitingForApproval => {
+            Ok(())
+        }
+        answer => answer.map(drop).map_err(|error| error.to_string()),
+    }
 }
 
 /// Has the identity wait; durable when this returns.

@@ -29,11 +29,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::wire::api::{
-    ApplicationQuery, ApplicationSettings, CallRequest, CreatedTask, CreatedToken, Device, DeviceChange,
-    DeviceDetail, DeviceQuery, EventQuery, EventRecord, ExplainQuery, ExplainedKey, FollowQuery, Group,
-    GroupMove, GroupRemoval, Installation, InstalledApplication, NewGroup, NewPolicy, NewTask, NewToken,
-    PageQuery, Policy, PolicyQuery, PolicyRemoval, RunDetail, RunQuery, SettingsChanged, Status, Task,
-    TaskDetail, TaskQuery, TaskRun, Token, Why,
+    ApplicationQuery, ApplicationSettings, Approval, CallRequest, CreatedTask, CreatedToken, Device,
+    DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord, ExplainQuery, ExplainedKey,
+    FollowQuery, Group, GroupMove, GroupRemoval, Installation, InstalledApplication, NewGroup, NewPolicy,
+    NewTask, NewToken, PageQuery, Policy, PolicyQuery, PolicyRemoval, ReEnrolment, RunDetail, RunQuery,
+    SettingsChanged, Status, Task, TaskDetail, TaskQuery, TaskRun, Token, Why,
 };
 use crate::wire::id::{RunId, TaskId, TokenId};
 
@@ -161,6 +161,15 @@ asks! {
     /// Changes a device; by name or id.
     /// Refused with `not_found` when there is no such device, `conflict` when the new name is taken.
     fn change_device(name_or_id: &str, change: &DeviceChange) -> Device = PATCH pages::path("/v1/devices", name_or_id), change;
+
+    /// Lets a device in that waits for approval; by name or id. Refused with `not_found` when there is no
+    /// such device, `conflict` when it does not wait or the new name is taken.
+    fn approve_device(name_or_id: &str, approval: &Approval) -> Device = POST format!("{}/approve", pages::path("/v1/devices", name_or_id)), approval;
+
+    /// Makes a join token with which another machine takes a device's record over; by name or id. The
+    /// certificate that the device has dies when it is used.
+    /// Refused with `not_found` when there is no such device.
+    fn re_enrol_device(name_or_id: &str, asked: &ReEnrolment) -> CreatedToken = POST format!("{}/re-enrol", pages::path("/v1/devices", name_or_id)), asked;
 
     /// Removes a device; by name or id. It is refused from then on, its open link is closed, its events stay.
     /// Refused with `not_found` when there is no such device.

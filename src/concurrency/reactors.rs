@@ -13,6 +13,9 @@ use crate::machine::extra_links::ExtraLinks;
 use crate::machine::permits::Permit;
 use crate::wire::id::DeviceId;
 
+/// Pause before a reactor is told again that had too much to do.
+const RETRY: Duration = Duration::from_millis(10);
+
 /// An administrator's decisions about links.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LinkSettings {
@@ -48,6 +51,8 @@ pub enum ToReactor {
     Superseded(LinkRef),
     /// The device was removed.
     Removed(LinkRef),
+    /// Another machine has taken the record of the link's device over.
+    TakenOver(LinkRef),
     /// Close the link for this reason at once, without a word.
     Close(LinkRef, CloseReason),
     /// Other limits are in force for links.
@@ -93,6 +98,33 @@ impl ReactorMailboxes {
     #[must_use]
     pub fn close_removed(&self, link: LinkRef) -> bool {
         self.send(link, ToReactor::Removed(link))
+    }
+
+    /// Another machine has taken the device's record over: ends every link that the device had before. `own`
+    /// says which was its own. To be called when no new one can have the old certificate any more.
+    pub fn end_taken_over(&self, device: DeviceId, own: impl FnOnce() -> Option<LinkRef>) {
+        // In this order: a link becomes the device's own before it ceases to be an extra one.
+        let extra = self.extra_links.lock().of(device);
+        for link in extra.into_iter().chain(own()) {
+            if self.send(link, ToReactor::TakenOver(link)) {
+                continue;
+            }
+            // The reactor has too much to do, and the link must end all the same.
+            let mailboxes = self.clone();
+            let retries = std::thread::Builder::new().name("end-link".to_owned()).spawn(move || {
+                while mailboxes
+                    .of(link)
+                    .is_some_and(|mailbox| mailbox.send(ToReactor::TakenOver(link)).is_err())
+                {
+                    std::thread::sleep(RETRY);
+                }
+            });
+            if let Err(error) = retries {
+                log::error!(
+                    "a link of device {device}, whose record was taken over, could not be ended: {error}"
+                );
+            }
+        }
     }
 
     /// Sends a message to the reactor that has the link.

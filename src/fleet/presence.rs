@@ -16,6 +16,8 @@ pub const MARGIN_SECONDS_MIN: u64 = 10;
 /// Signs to judge by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Signs {
+    /// Whether it waits for approval.
+    pub is_waiting: bool,
     /// Whether it has a link.
     pub is_connected: bool,
     /// Whether its link is to stay.
@@ -37,6 +39,9 @@ pub struct Signs {
 /// Presence of the device now.
 #[must_use]
 pub fn presence(signs: &Signs, now: WallTime) -> Presence {
+    if signs.is_waiting {
+        return Presence::Waiting;
+    }
     if signs.is_connected && signs.departure.is_none() {
         return Presence::Connected;
     }
@@ -103,6 +108,7 @@ mod tests {
     /// Synced at the minute, told to come again in 20.
     fn signs(last_sync_minutes: u64, started_minutes: u64) -> Signs {
         Signs {
+            is_waiting: false,
             is_connected: false,
             is_persistent: false,
             departure: None,
@@ -134,6 +140,12 @@ mod tests {
         let persistent = Signs { is_persistent: true, ..signs };
         assert_eq!(presence(&persistent, at(5_017)), Presence::Idle);
         assert_eq!(presence(&persistent, at(5_018)), Presence::Lost);
+    }
+
+    #[test]
+    fn a_device_that_waits_for_approval_is_nothing_else() {
+        let signs = Signs { is_waiting: true, departure: Some(NoticeKind::Suspend), ..signs(0, 0) };
+        assert_eq!(presence(&signs, at(9_000)), Presence::Waiting);
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub struct Facts {
     pub clock_ahead_minutes: i16,
     /// Another device seems to use its identity: since when, and where both were heard from.
     pub shared_identity: Option<(WallTime, Vec<String>)>,
+    /// Since when it waits for an administrator to approve it, and whether it is one that this server did not
+    /// know any more; `None`: it does not wait.
+    pub waits: Option<(WallTime, bool)>,
     /// Since when its events wait on it, as it sends more than its rate; `None`: they do not.
     pub events_held_since: Option<WallTime>,
     /// Why the rules for it can't be read, so that it is judged by the defaults; `None`: they can.
@@ -75,6 +78,9 @@ pub struct Facts {
 #[must_use]
 pub fn judge(facts: &Facts, rules: &Rules, now: WallTime) -> (Status, Vec<Reason>) {
     let mut found = Found { reasons: Vec::new() };
+    if let Some((since, was_unknown)) = facts.waits {
+        found.add(Status::Warning, || Cause::WaitingForApproval { since, was_unknown });
+    }
     if let Some(since) = facts.lost_since {
         let lost_for = now.0.saturating_sub(since.0);
         let level = worse_of(

@@ -11,6 +11,9 @@ use crate::wire::units::format_duration;
 /// what could be done.
 #[must_use]
 pub fn explain(facts: &WhyFacts) -> String {
+    if facts.presence == Presence::Waiting {
+        return waiting(facts);
+    }
     let mut sentences = vec![match facts.presence {
         Presence::Connected => connected(facts),
         Presence::Idle => idle(facts),
@@ -21,6 +24,7 @@ pub fn explain(facts: &WhyFacts) -> String {
              'muster-agent check' says there.",
             facts.name
         ),
+        Presence::Waiting => waiting(facts),
     }];
     sentences.extend(facts.shared_identity.as_ref().map(|why| {
         format!(
@@ -88,6 +92,24 @@ fn runs(facts: &WhyFacts) -> Option<String> {
             verb(waiting)
         )),
     }
+}
+
+/// It is not let in before somebody says so, so that nothing else matters.
+fn waiting(facts: &WhyFacts) -> String {
+    let (name, shell_name) = (&facts.name, shell_word(&facts.name));
+    let why = match &facts.waiting {
+        Some(waiting) if waiting.was_unknown => {
+            "it has a certificate of this server and was not known here any more, as the server was restored from a copy that is \
+             older than its enrolment"
+        }
+        _ => "it enrolled with a token that asks for that",
+    };
+    let since =
+        facts.waiting.as_ref().map_or(String::new(), |waiting| format!(" since {}", time(waiting.since)));
+    format!(
+        "{name} waits for approval{since}: {why}. 'musterctl device approve {shell_name}' lets it in, and it is in sync within \
+         about a minute, without anybody touching it; 'musterctl device remove {shell_name}' sends it away."
+    )
 }
 
 fn connected(facts: &WhyFacts) -> String {

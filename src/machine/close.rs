@@ -27,6 +27,10 @@ reasons! {
         ForeignCertificate = "foreign_certificate",
         /// The device was removed by an administrator.
         DeviceRemoved = "device_removed",
+        /// The device's record was taken over by another machine, and its certificate died with that.
+        CertificateSuperseded = "certificate_superseded",
+        /// The device waits for an administrator to approve it.
+        WaitingForApproval = "waiting_for_approval",
         /// A peer without a certificate did not enrol.
         NotEnrolled = "not_enrolled",
         /// A peer without a certificate came while no join token is valid: it could not enrol.

@@ -68,6 +68,10 @@ pub enum CertificateStatus {
     Known(DeviceId),
     /// It belonged to this device, which an administrator has removed.
     Removed(DeviceId),
+    /// It belongs to this device, which waits for an administrator to approve it.
+    Waiting(DeviceId),
+    /// It was this device's, before another machine took the device's record over.
+    Superseded(DeviceId),
     /// Nobody here has seen it.
     Unknown,
 }
@@ -143,6 +147,7 @@ struct Marks(u8);
 
 impl Marks {
     const CALLED: u8 = 1;
+    const WAITING: u8 = 8;
 
     fn has(self, mark: u8) -> bool {
         self.0 & mark != 0
@@ -238,6 +243,17 @@ impl DeviceState {
     /// Notes that.
     pub fn set_called(&mut self, is_called: bool) {
         self.marks.set(Marks::CALLED, is_called);
+    }
+
+    /// Whether it waits for an administrator to approve it.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.marks.has(Marks::WAITING)
+    }
+
+    /// Notes that.
+    pub fn set_waiting(&mut self, is_waiting: bool) {
+        self.marks.set(Marks::WAITING, is_waiting);
     }
 
     /// The journal position that must be durable before the last event may be acknowledged.

@@ -47,6 +47,12 @@ impl<K: Copy + Eq> ExtraLinks<K> {
         }
     }
 
+    /// The links that a device has beside its own.
+    #[must_use]
+    pub fn of(&self, device: DeviceId) -> Vec<K> {
+        self.by_device.get(&device).cloned().unwrap_or_default()
+    }
+
     /// Number of devices that have some.
     #[must_use]
     #[cfg(test)]
@@ -66,6 +72,7 @@ mod tests {
         assert_eq!(extra.enter(two, 'x'), None);
         assert_eq!([extra.enter(one, 'a'), extra.enter(one, 'b'), extra.enter(one, 'b')], [None; 3]);
         assert_eq!(extra.enter(one, 'c'), Some('a'));
+        assert_eq!((extra.of(one), extra.of(DeviceId(3))), (vec!['b', 'c'], vec![]));
         extra.leave(one, 'a');
         extra.leave(one, 'b');
         assert_eq!(extra.enter(one, 'd'), None, "one has become the device's own");

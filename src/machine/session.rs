@@ -71,6 +71,10 @@ pub const LATER_SECONDS: u32 = 5;
 pub const REMOVED: &str =
     "this device was removed from the server; to come back it has to enrol again with a new token";
 
+/// A device is told this when another machine has taken its record over.
+pub const TAKEN_OVER: &str = "another machine has taken this device's record over ('musterctl device re-enrol'), and this certificate died with that; \
+     to come back as another device it has to enrol again with a new token ('muster-agent enroll --force')";
+
 /// Answer of the server to a sync, worked out by the caller from the device's record and the time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SyncPolicy {
@@ -389,6 +393,13 @@ impl Session {
     /// The device was removed by an administrator, or is not known any more.
     pub fn removed(&mut self, out: &mut Vec<Command<'_>>) {
         self.refuse(ErrorCode::DeviceRemoved, REMOVED, CloseReason::DeviceRemoved, out);
+    }
+
+    /// Another machine has taken the device's record over: what this one shows is no certificate of it any
+    /// more.
+    pub fn taken_over(&mut self, out: &mut Vec<Command<'_>>) {
+        let code = ErrorCode::CertificateSuperseded;
+        self.refuse(code, TAKEN_OVER, CloseReason::CertificateSuperseded, out);
     }
 
     /// The server stops: the device is told when to come again.

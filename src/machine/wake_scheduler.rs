@@ -226,7 +226,11 @@ impl WakeScheduler {
             Presence::Asleep => Some(CallOutcome::Asleep),
             Presence::ShutDown => Some(CallOutcome::ShutDown),
             Presence::AgentStopped => Some(CallOutcome::AgentStopped),
-            Presence::Connected | Presence::Idle | Presence::Lost | Presence::NeverSeen => None,
+            Presence::Connected
+            | Presence::Idle
+            | Presence::Lost
+            | Presence::NeverSeen
+            | Presence::Waiting => None,
         };
         if let Some(gone) = gone {
             return self.end(now, device, &gone);

@@ -31,7 +31,7 @@
 //! | **section** | `Section` | A part of a device's report that is synced on its own: inventory, host, conditions. |
 //! | **digest** | `Digest` | A sum over the entries of a section or of a desired state, equal on both sides when they are in sync. |
 //! | **epoch** | `Epoch` | A random number that names one history of counters, so that a restored disk is not taken for the old one. |
-//! | **presence** | `Presence` | The server's statement of whether a device is connected, idle, asleep, shut down or lost. |
+//! | **presence** | `Presence` | The server's statement of whether a device is connected, idle, asleep, shut down, lost or waiting for approval. |
 //! | **reach** | `UdpReach` | Whether datagrams from the server arrive at the device, as its probes have shown. |
 //! | **slot** | `next_slot_at` | The time at which a device was told to come again. |
 //! | **pacing** | `pacing` | The rule that spreads devices over time when many come back at once. |
@@ -41,6 +41,8 @@
 //! | **wake scheduler** | `WakeScheduler` | The state machine that calls devices, on their link or by wakes, at a bounded rate. |
 //! | **pin** | `pins` | A stored copy of the server's certificate, against which the agent compares it byte for byte. |
 //! | **join token** | `JoinToken` | The secret with which a new device enrols, bounded in time and uses. |
+//! | **approval** | `approve` | An administrator's word that lets a device in that has enrolled with a token that asks for it. |
+//! | **take-over** | `take_over` | A machine's enrolment as a device that is there: it gets the record, and the device's old certificates die. |
 //! | **status** | `DeviceStatus` | A device's level (ok to critical) with its reasons, judged by the rules of its group. |
 //! | **spool** | `Spool` | The agent's durable queue of events, one journal for each severity. |
 //!

@@ -66,6 +66,7 @@
 //! | asleep, shut down, agent stopped | it said so, and has not synced since |
 //! | lost | its slot, and half an interval of margin (10 s to 2 m) are past, and it said nothing; a reboot that took 15 minutes; a link that was to stay and did not come back in the reconnect window |
 //! | never seen | it enrolled, and nothing more |
+//! | waiting | it enrolled, and waits for an administrator to approve it |
 //!
 //! The slot is the one that the server itself gave the device with its last sync. After a start of the server
 //! nobody is lost before they could have come, and nothing is said of a device that was lost before until it

@@ -18,8 +18,8 @@
 //!
 //! | what | is good for | and then |
 //! |---|---|---|
-//! | a join token | enrolling devices, as many as it has uses left, until it expires, into its group. It can't read or change another device, and its holder can't pose as the server: it holds the hash of a certificate, not a key | `musterctl token revoke ID`; the log names each device that enrolled and when (`device show` too), `musterctl device remove NAME` sends it away |
-//! | a device, or its key file (`muster-agent-data`, mode 0600) | being that device: its settings, tasks and what they hold can be read, its events, inventory and results can be made up. Not another device's, and nothing of what it stored before | `musterctl device remove NAME`, and enrol the real one anew. A copy that runs beside the original is noticed (*two devices seem to use this identity*) |
+//! | a join token | enrolling devices, as many as it has uses left, until it expires, into its group. It can't read or change another device, and its holder can't pose as the server: it holds the hash of a certificate, not a key | `musterctl token revoke ID`; the log names each device that enrolled and when (`device show` too), `musterctl device remove NAME` sends it away. `--name` and `--approval` make it worth less; one of `device re-enrol` is good for one device's record, once |
+//! | a device, or its key file (`muster-agent-data`, mode 0600) | being that device: its settings, tasks and what they hold can be read, its events, inventory and results can be made up. Not another device's, and nothing of what it stored before | `musterctl device re-enrol NAME`, and enrol the real one with that token: the stolen certificate dies at that moment, and the record stays. Or `musterctl device remove NAME`. A copy that runs beside the original is noticed (*two devices seem to use this identity*) |
 //! | the administration socket | the whole fleet, as long as it can be opened; with a backup all keys, for good | as for the server's keys |
 //! | the server's key (`identity/server-key.pem`, or a backup) | posing as the server: a holder who can also answer in its place (DNS, routing) orders every device what the server could | every device must enrol anew with a new server: an identity can't be changed yet |
 //! | the authority's key (`ca-key.pem`) | nothing by itself: devices compare the server's certificate, not who signed it, and the server knows its devices by their certificates' hashes | it lies beside the server's key, so act as for that |
@@ -49,6 +49,7 @@
 //! | connections on which nothing is said | 64 handshakes beside the links of devices, and 2,048 for each thread that serves connections; the rest waits in the kernel | the oldest loses its place after 1.5 seconds when another waits, each after 10 seconds |
 //! | handshakes that stop half-way | the same | the oldest loses its place after 4 seconds when another waits |
 //! | connections without a certificate | one for 32 links, 16 to 256, beside those of devices; 5 seconds for the first word; none while no join token is valid | the oldest makes room, `stranger_evicted`, but not one that is being enrolled, of which there are as many at most |
+//! | devices that wait for approval | 10,000, for 30 days | an enrolment is refused with a word; those that wait longer are removed |
 //! | guesses of a join token | one for each handshake; a token has 192 random bits | refused with a word, and the connection is closed |
 //! | datagrams | looked at one by one, and dropped unless their authentication holds (`datagrams_dropped`) | the kernel drops what comes faster |
 //! | connections of administrators | 64, of which 16 are for requests that are answered at once | the next waits for 5 seconds and is refused: `busy` |

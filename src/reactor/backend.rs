@@ -16,9 +16,9 @@ pub trait Backend: Services + Send + Sync + 'static {
     /// Returns the status of a certificate.
     fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus;
 
-    /// Whether this server has issued a certificate (DER) that it does not know any more; an administrator is
-    /// told.
-    fn has_issued(&self, certificate: &[u8]) -> bool;
+    /// Returns the status of a certificate (DER) that nobody here has seen, and whose owner has shown that it
+    /// has the key. When this server has issued it all the same, an administrator is told.
+    fn status_of_unseen(&self, certificate: &[u8]) -> CertificateStatus;
 
     /// Whether any join token lets a device in at this time, which is one of
     /// [`Clock::ages`](super::Clock::ages).

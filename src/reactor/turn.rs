@@ -234,6 +234,9 @@ impl<B: Backend> Reactor<B> {
                 ToReactor::Removed(link) => {
                     self.endpoint.remove_device(&self.now, link, &*self.backend);
                 }
+                ToReactor::TakenOver(link) => {
+                    self.endpoint.take_over(&self.now, link, &*self.backend);
+                }
                 ToReactor::Close(link, reason) => {
                     if let Some(slot) = self.endpoint.slot_of(link) {
                         self.cut(slot, reason);

@@ -8,13 +8,16 @@ use super::turn::Reactor;
 use crate::concurrency::reactors::ToReactor;
 use crate::machine::close::CloseReason;
 use crate::machine::device_state::LinkRef;
-use crate::machine::session::REMOVED;
+use crate::machine::session::{REMOVED, TAKEN_OVER};
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::message::{ErrorCode, ErrorReport, Later, ToAgent};
 
 /// Time that a peer without a certificate is told while no join token is valid.
 const NO_VALID_TOKEN: &str = "no join token is valid at this server now: those that were made have expired, are used up or were \
      revoked; make one with 'musterctl token create'";
+
+/// A device is told this that waits for approval, with what an administrator does about it.
+const WAITING: &str = "this device waits for approval, and comes again by itself: on the server,";
 
 impl<B: Backend> Reactor<B> {
     /// The handshake may have ended: then the link gets its session. `false`: the link was closed.
@@ -31,7 +34,15 @@ impl<B: Backend> Reactor<B> {
         let certificate = peer.certificate.as_deref().map(CertificateHash::of);
         // Looked up now, whatever the handshake has seen: a resumed one brings the certificate of an earlier
         // day.
-        let device = match certificate.map(|hash| self.backend.certificate_status(&hash)) {
+        let status = certificate.map(|hash| match self.backend.certificate_status(&hash) {
+            // One that came with a ticket was enrolled here.
+            CertificateStatus::Unknown => {
+                let shown = peer.certificate.as_deref().unwrap_or_default();
+                self.backend.status_of_unseen(shown)
+            }
+            status => status,
+        });
+        let device = match status {
             None => None,
             Some(CertificateStatus::Known(device)) => Some(device),
             Some(CertificateStatus::Removed(device)) => {
@@ -39,9 +50,20 @@ impl<B: Backend> Reactor<B> {
                 self.counters.strangers.note_example(CloseReason::DeviceRemoved, who);
                 return self.turn_away(slot, ErrorCode::DeviceRemoved, REMOVED, CloseReason::DeviceRemoved);
             }
+            Some(CertificateStatus::Waiting(device)) => {
+                let who = || format!("device {device} at {}", self.who(slot));
+                self.counters.strangers.note_example(CloseReason::WaitingForApproval, who);
+                let message = format!("{WAITING} 'musterctl device approve {device}' lets it in");
+                let (code, reason) = (ErrorCode::WaitingForApproval, CloseReason::WaitingForApproval);
+                return self.turn_away(slot, code, &message, reason);
+            }
+            Some(CertificateStatus::Superseded(device)) => {
+                let who = || format!("device {device} at {}", self.who(slot));
+                self.counters.strangers.note_example(CloseReason::CertificateSuperseded, who);
+                let (code, reason) = (ErrorCode::CertificateSuperseded, CloseReason::CertificateSuperseded);
+                return self.turn_away(slot, code, TAKEN_OVER, reason);
+            }
             Some(CertificateStatus::Unknown) => {
-                // It came with a ticket that was given out here, so that it was enrolled.
-                let _ = peer.certificate.as_deref().is_some_and(|shown| self.backend.has_issued(shown));
                 let message = "this device is not enrolled at this server any more; to come back it has to enrol again with a new token";
                 return self.turn_away(
                     slot,
@@ -71,6 +93,15 @@ impl<B: Backend> Reactor<B> {
             Some(device) => {
                 self.counters.links_of_devices.add_one();
                 self.enter_extra(device, name);
+                // Its record may have been taken over just before the link could be found by that.
+                let is_still_it = certificate.is_some_and(|hash| {
+                    self.backend.certificate_status(&hash) == CertificateStatus::Known(device)
+                });
+                if !is_still_it {
+                    self.endpoint.take_over(&self.now, name, &*self.backend);
+                    self.carry_out();
+                    return false;
+                }
                 if !self.has_room_for(slot, device) || !self.is_let_in(slot, device, peer.cost) {
                     return false;
                 }

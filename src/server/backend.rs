@@ -254,8 +254,8 @@ impl Backend for LiveBackend {
         self.members.certificate_status(certificate)
     }
 
-    fn has_issued(&self, certificate: &[u8]) -> bool {
-        self.members.has_issued(certificate)
+    fn status_of_unseen(&self, certificate: &[u8]) -> CertificateStatus {
+        self.members.status_of_unseen(certificate)
     }
 
     fn is_enrolment_open(&self, wall: WallTime) -> bool {

@@ -6,25 +6,29 @@ use std::sync::Arc;
 
 use super::identity::{self, DatagramPurpose, Identity};
 use crate::machine::command::EnrolmentOutcome;
-use crate::store::{Enrolment, Store, StoreError, TokenRefusal};
+use crate::store::{EnrolledDevice, Enrolment, Store, StoreError, TokenRefusal};
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::message::{Enrol, Enrolled, ErrorCode, ErrorReport};
 use crate::wire::time::WallTime;
 
-/// Works on one enrolment, on a worker's thread. `done` is called once: here when it is refused, otherwise on
-/// the store's writer, after the commit.
+/// Works on one enrolment, on a worker's thread; `device` is its id when it is a new device. `done` is called
+/// once: here when it is refused, otherwise on the store's writer, after the commit. When it has taken a
+/// record over, `taken_over` is called before.
 pub fn enrol(
     store: &Store,
     identity: &Arc<Identity>,
     request: Enrol,
     device: DeviceId,
     now: WallTime,
+    taken_over: impl FnOnce(DeviceId) + Send + 'static,
     done: impl FnOnce(EnrolmentOutcome) + Send + 'static,
 ) {
-    if let Err(error) = store.devices().check_token(request.token, &request.secret, now) {
-        return done(outcome_of(&error));
-    }
-    let certificate = match identity.issue(&request.request, device, now) {
+    let Enrol { token, secret, name, .. } = &request;
+    let (device, counter) = match store.devices().check_token(*token, secret, name, now) {
+        Ok(invited) => (invited.device.unwrap_or(device), invited.counter),
+        Err(error) => return done(outcome_of(&error)),
+    };
+    let certificate = match identity.issue(&request.request, device, counter, now) {
         Ok(certificate) => certificate,
         Err(error) => return done(refused(ErrorCode::Malformed, error.to_string())),
     };
@@ -35,6 +39,7 @@ pub fn enrol(
         device,
         name: request.name,
         certificate: hash,
+        counter,
         expires_at: Some(identity::expiry_of_issued(now)),
         now,
     };
@@ -42,14 +47,10 @@ pub fn enrol(
     store.devices().enrol(enrolment, move |result| match result {
         Err(error) => done(outcome_of(&error)),
         Ok(enrolled) => {
-            let unmet =
-                if wanted == enrolled.name { String::new() } else { format!(" (it asked for '{wanted}')") };
-            log::info!(
-                "device {} enrolled as '{}'{unmet} into {}",
-                enrolled.device,
-                enrolled.name,
-                enrolled.group
-            );
+            say(&enrolled, &wanted);
+            if enrolled.former.is_some() {
+                taken_over(enrolled.device);
+            }
             done(EnrolmentOutcome::Enrolled(Box::new(Enrolled {
                 device: enrolled.device,
                 name: enrolled.name,
@@ -59,9 +60,29 @@ pub fn enrol(
                 notice_key: identity.datagram_key(DatagramPurpose::Notice, enrolled.device),
                 trust_label: 0,
                 voucher_floor: 0,
+                is_waiting: enrolled.is_waiting,
             })));
         }
     });
+}
+
+fn say(enrolled: &EnrolledDevice, wanted: &str) {
+    let EnrolledDevice { device, name, group, is_waiting, former, .. } = enrolled;
+    let unmet = if wanted == name { String::new() } else { format!(" (it asked for '{wanted}')") };
+    match former {
+        None => {
+            let waits = if *is_waiting { ", and waits for approval" } else { "" };
+            log::info!("device {device} enrolled as '{name}'{unmet} into {group}{waits}");
+        }
+        Some(former) => log::warn!(
+            "the record of device {device}, '{name}', was taken over by a machine with a token for that{unmet}: {} of the one \
+             that had it before are dead",
+            match former.certificates.len() {
+                1 => "1 certificate".to_owned(),
+                many => format!("{many} certificates"),
+            }
+        ),
+    }
 }
 
 /// A random device id, never zero.
@@ -90,6 +111,11 @@ fn outcome_of(error: &StoreError) -> EnrolmentOutcome {
         StoreError::Token(TokenRefusal::Expired) => ErrorCode::TokenExpired,
         StoreError::Token(TokenRefusal::UsedUp) => ErrorCode::TokenUsedUp,
         StoreError::Token(TokenRefusal::Revoked) => ErrorCode::TokenRevoked,
+        StoreError::Token(TokenRefusal::Name { .. } | TokenRefusal::NameTaken { .. }) => {
+            ErrorCode::NameRefused
+        }
+        StoreError::DeviceRemoved(_) => ErrorCode::TokenRevoked,
+        StoreError::TooManyWaiting(_) => ErrorCode::WaitingForApproval,
         StoreError::BadName(_) => ErrorCode::Malformed,
         other => {
             log::error!("an enrolment failed: {other}");
@@ -132,9 +158,17 @@ mod tests {
     fn outcome(fixture: &Fixture, request: Enrol, now: WallTime) -> EnrolmentOutcome {
         let (told, outcomes) = mpsc::channel();
         let device = new_device_id().unwrap();
-        enrol(&fixture.store, &fixture.identity, request, device, now, move |outcome| {
-            told.send(outcome).unwrap();
-        });
+        enrol(
+            &fixture.store,
+            &fixture.identity,
+            request,
+            device,
+            now,
+            |_| {},
+            move |outcome| {
+                told.send(outcome).unwrap();
+            },
+        );
         outcomes.recv().unwrap()
     }
 
@@ -145,7 +179,13 @@ mod tests {
         let token = fixture
             .store
             .devices()
-            .create_token(NewToken { group: "/shops".into(), created_at: NOW, expires_at, uses_max: 1 })
+            .create_token(NewToken {
+                group: "/shops".into(),
+                created_at: NOW,
+                expires_at,
+                uses_max: 1,
+                ..NewToken::default()
+            })
             .unwrap();
         let request = |secret| Enrol {
             token: token.token.id,
@@ -185,7 +225,13 @@ mod tests {
         let token = fixture
             .store
             .devices()
-            .create_token(NewToken { group: "/".into(), created_at: NOW, expires_at, uses_max: 5 })
+            .create_token(NewToken {
+                group: "/".into(),
+                created_at: NOW,
+                expires_at,
+                uses_max: 5,
+                ..NewToken::default()
+            })
             .unwrap();
         let request = Enrol {
             token: token.token.id,

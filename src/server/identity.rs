@@ -27,7 +27,7 @@ pub use certificates::{DEVICE_CERTIFICATE_DAYS, IssueError, expiry_of_issued};
 
 use crate::reactor::channel::TICKET_KEY_BYTES;
 use crate::store::TICKET_SEED_BYTES;
-use crate::wire::certificate;
+use crate::wire::certificate::{self, Issued};
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::limits::DATAGRAM_KEY_BYTES;
 use crate::wire::time::WallTime;
@@ -148,10 +148,10 @@ impl Identity {
         Self::open(directory)
     }
 
-    /// Which device this authority has issued a certificate (DER) to; `None`: it has not issued it.
+    /// Reads what this authority wrote into a certificate (DER); `None`: it has not issued it.
     #[must_use]
-    pub fn device_of_issued(&self, certificate: &[u8]) -> Option<DeviceId> {
-        certificate::issued(certificate, self.issuer.key().public_key_raw()).map(|issued| issued.device)
+    pub fn issued(&self, certificate: &[u8]) -> Option<Issued> {
+        certificate::issued(certificate, self.issuer.key().public_key_raw())
     }
 
     /// Opens the identity in `directory`.
@@ -186,13 +186,19 @@ impl Identity {
         vec![self.server_certificate_der.clone()]
     }
 
-    /// Issues a device's certificate, DER. Of the request (PKCS #10, RFC 2986, DER) only the public key is
-    /// used; the subject is the device's id.
+    /// Issues a device's certificate, DER; `counter` counts those of the device. Of the request (PKCS #10,
+    /// RFC 2986, DER) only the public key is used; the subject is the device's id.
     ///
     /// # Errors
     /// When it is no request, its signature is not by its own key, or the key is neither Ed25519 nor P-256.
-    pub fn issue(&self, request_der: &[u8], device: DeviceId, now: WallTime) -> Result<Vec<u8>, IssueError> {
-        certificates::issue(&self.issuer, request_der, device, now)
+    pub fn issue(
+        &self,
+        request_der: &[u8],
+        device: DeviceId,
+        counter: u32,
+        now: WallTime,
+    ) -> Result<Vec<u8>, IssueError> {
+        certificates::issue(&self.issuer, request_der, device, counter, now)
     }
 
     /// The key of the datagrams of one purpose to or from one device: HKDF-SHA256 (RFC 5869) of the server

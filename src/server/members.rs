@@ -10,6 +10,7 @@ use super::presence::{Announcer, own_event};
 use crate::reactor::Clock;
 use crate::reactor::channel::{CertificateStatus, Membership};
 use crate::store::table::DeviceTable;
+use crate::wire::certificate::Issued as Issue;
 use crate::wire::event::Severity;
 use crate::wire::id::{CertificateHash, DeviceId};
 
@@ -61,13 +62,26 @@ impl Issued {
     }
 }
 
+impl Issued {
+    /// Returns the status of a certificate that is not in the table.
+    pub(super) fn status_of_unseen(&self, certificate: &[u8]) -> CertificateStatus {
+        let Some(Issue { device, counter }) = self.identity.issued(certificate) else {
+            return CertificateStatus::Unknown;
+        };
+        if counter < self.table.certificate_floor(device) {
+            return CertificateStatus::Superseded(device);
+        }
+        self.say(device);
+        CertificateStatus::Unknown
+    }
+}
+
 impl Membership for Issued {
     fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus {
         self.table.by_certificate(certificate)
     }
 
     fn has_issued(&self, certificate: &[u8]) -> bool {
-        let device = self.identity.device_of_issued(certificate);
-        device.inspect(|device| self.say(*device)).is_some()
+        self.identity.issued(certificate).is_some()
     }
 }

@@ -241,6 +241,7 @@ impl Parts {
             mailboxes: mailboxes.clone(),
             waker: waker.clone(),
             clock: clock.clone(),
+            announcer: announcer.clone(),
         };
         workers::spawn(sizes.workers, &assignments, &tools, &failures, &mut running.workers)
             .map_err(ServerError::when("start the workers"))?;

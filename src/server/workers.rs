@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::enrolment;
 use super::identity::Identity;
 use super::panic_guard::{Failures, PanicGuard};
+use super::presence::Announcer;
 use super::scheduler::SchedulerWaker;
 use crate::concurrency::reactors::{ReactorMailboxes, ToReactor};
 use crate::machine::command::{DesiredStateAfter, EnrolmentOutcome, Job, JobOutcome};
@@ -28,6 +29,7 @@ pub(super) struct Tools {
     pub(super) mailboxes: ReactorMailboxes,
     pub(super) waker: SchedulerWaker,
     pub(super) clock: Clock,
+    pub(super) announcer: Announcer,
 }
 
 /// Starts workers, and puts each of them into `started` at once. They end when nobody can send them work any
@@ -82,13 +84,24 @@ impl Tools {
                     // The time by which a token's life is judged: a step of the clock does not end it.
                     let now = self.clock.ages().wall;
                     let done = move |outcome| done(JobOutcome::Enrolment(outcome));
-                    enrolment::enrol(&self.store, &self.identity, request, device, now, done);
+                    let taken_over = self.ending_of_taken_over();
+                    enrolment::enrol(&self.store, &self.identity, request, device, now, taken_over, done);
                 }
                 Err(_) => {
                     log::error!("the system gives no randomness: an enrolment was put off");
                     done(JobOutcome::Enrolment(EnrolmentOutcome::Failed));
                 }
             },
+        }
+    }
+
+    /// Ends the links of the machine that a device was, once another one has taken its record over.
+    fn ending_of_taken_over(&self) -> impl FnOnce(DeviceId) + Send + 'static {
+        let (table, mailboxes) = (self.store.table().clone(), self.mailboxes.clone());
+        let (announcer, clock) = (self.announcer.clone(), self.clock.clone());
+        move |device| {
+            mailboxes.end_taken_over(device, || table.with(device, |record| record.link).flatten());
+            announcer.say_record_taken_over(clock.now().wall, device);
         }
     }
 

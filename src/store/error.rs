@@ -134,6 +134,25 @@ pub enum StoreError {
     /// The token does not let the device in.
     #[error(transparent)]
     Token(#[from] super::devices::TokenRefusal),
+    /// The text is no pattern of names.
+    #[error(
+        "'{0}' is no pattern of device names: 1 to 255 bytes, '*' stands for any text, '?' for one character"
+    )]
+    BadPattern(String),
+    /// The device does not wait for approval.
+    #[error("device '{0}' does not wait for approval")]
+    NotWaiting(String),
+    /// The device waits for approval.
+    #[error("device '{0}' waits for approval: approve it first ('musterctl device approve')")]
+    Waits(String),
+    /// As many devices wait for approval as may.
+    #[error(
+        "{0} devices wait for approval already, as many as may: approve or remove some ('musterctl device list --presence waiting')"
+    )]
+    TooManyWaiting(u64),
+    /// Another certificate was issued to the device meanwhile.
+    #[error("another certificate was issued to device {0} at the same moment: try again")]
+    CounterTaken(crate::wire::id::DeviceId),
     /// A cursor that this store did not hand out.
     #[error("'{0}' is not a cursor of this list: begin without one")]
     BadCursor(String),

@@ -47,8 +47,9 @@ pub use copy::{Copied, begin_anew, copy_stopped, seal_copy};
 pub use desired_state::DesiredChange;
 pub use devices::{
     CreatedToken, DeviceChange, DeviceChanged, DeviceSettings, DeviceStatus, Devices, EnrolledDevice,
-    Enrolment, GROUP_DEPTH_MAX, GroupChange, GroupOutcome, Judged, NewToken, PersistentLinkChanges, Slice,
-    TokenRefusal, Verdict, normal_path, table,
+    Enrolment, Former, GROUP_DEPTH_MAX, GroupChange, GroupOutcome, Invited, Judged, NewToken,
+    PersistentLinkChanges, Slice, TokenRefusal, Verdict, WAITING_MAX, WAITING_MILLISECONDS, normal_path,
+    table,
 };
 pub use error::StoreError;
 pub use health::{Failing, LogBlocked};

@@ -53,10 +53,12 @@ CREATE TABLE devices (
     enrolled_at INTEGER NOT NULL,
     removed_at INTEGER,
     waiting_since INTEGER, -- since when it waits for approval; null: it does not
+    was_unknown INTEGER NOT NULL DEFAULT 0, -- 1: it came with a certificate of this server that was not known here any more
     certificate_floor INTEGER NOT NULL DEFAULT 0 -- certificates with a lower counter are dead: its record was taken over
 ) STRICT;
 CREATE UNIQUE INDEX devices_by_name ON devices (name) WHERE removed_at IS NULL;
 CREATE INDEX devices_by_group ON devices (group_id, name) WHERE removed_at IS NULL;
+CREATE INDEX devices_waiting ON devices (was_unknown) WHERE waiting_since IS NOT NULL;
 
 CREATE TABLE certificates (
     hash BLOB PRIMARY KEY,

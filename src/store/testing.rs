@@ -35,18 +35,24 @@ pub(crate) fn wait<T: Send + 'static>(submit: impl FnOnce(Box<dyn FnOnce(T) + Se
 }
 
 pub(super) fn token(store: &Store, uses_max: u32) -> CreatedToken {
-    let new =
-        NewToken { group: "/".into(), created_at: WallTime(1_000), expires_at: WallTime(2_000), uses_max };
+    let new = NewToken {
+        group: "/".into(),
+        created_at: WallTime(1_000),
+        expires_at: WallTime(2_000),
+        uses_max,
+        ..NewToken::default()
+    };
     store.devices().create_token(new).unwrap()
 }
 
-pub(super) fn enrolment(token: &CreatedToken, device: DeviceId, name: &str) -> Enrolment {
+pub(crate) fn enrolment(token: &CreatedToken, device: DeviceId, name: &str) -> Enrolment {
     Enrolment {
         token: token.token.id,
         secret: token.secret,
         device,
         name: name.into(),
         certificate: CertificateHash::of(&device.0.to_be_bytes()),
+        counter: 1,
         expires_at: None,
         now: WallTime(1_500),
     }

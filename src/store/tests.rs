@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod membership;
 mod persistent_links;
 mod policy;
 mod queries;

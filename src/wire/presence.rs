@@ -10,7 +10,7 @@ named! {
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     #[non_exhaustive]
-    Presence, else "a presence (connected, idle, asleep, shut_down, agent_stopped, lost, never_seen)" {
+    Presence, else "a presence (connected, idle, asleep, shut_down, agent_stopped, lost, never_seen, waiting)" {
         /// It has a link.
         Connected = "connected",
         /// It has none, and need not have one: it was here within its interval.
@@ -25,6 +25,8 @@ named! {
         Lost = "lost",
         /// It has enrolled and was never heard of since.
         NeverSeen = "never_seen",
+        /// It waits for an administrator to approve it.
+        Waiting = "waiting",
     }
 }
 

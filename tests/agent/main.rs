@@ -3,6 +3,7 @@
 
 mod check;
 mod datagrams;
+mod enrolment;
 mod flow;
 #[path = "../kit/mod.rs"]
 mod kit;

@@ -126,6 +126,7 @@ impl AdminServer {
             created_at: now(),
             expires_at: WallTime(now().0 + 60_000),
             uses_max: u32::try_from(names.len()).unwrap(),
+            ..NewToken::default()
         };
         let token = self.store.devices().create_token(new).unwrap();
         let first = 0x1000 + self.store.table().len() as u64;
@@ -139,6 +140,7 @@ impl AdminServer {
                 device,
                 name: name.clone(),
                 certificate: CertificateHash(hash),
+                counter: 1,
                 expires_at: None,
                 now: now(),
             };

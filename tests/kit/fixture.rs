@@ -75,6 +75,7 @@ impl Fixture {
             created_at: WallTime(1),
             expires_at: WallTime(u64::MAX >> 2),
             uses_max,
+            ..NewToken::default()
         };
         let created = self.server.store().devices().create_token(new).unwrap();
         let server_certificate = self.server.certificate();

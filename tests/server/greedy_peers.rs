@@ -100,7 +100,7 @@ fn while_no_join_token_is_valid_a_stranger_is_told_so_at_once() {
 
     let created_at = now();
     let expires_at = WallTime(created_at.0 + 2_000);
-    let short = NewToken { group: "/".into(), created_at, expires_at, uses_max: 1 };
+    let short = NewToken { group: "/".into(), created_at, expires_at, uses_max: 1, ..NewToken::default() };
     fixture.server.store().devices().create_token(short).unwrap();
     eventually("its time is over", || refusal(&fixture).is_some());
     assert!(now() >= expires_at);

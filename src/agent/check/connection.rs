@@ -50,6 +50,9 @@ pub(super) fn detail(failure: &TalkError) -> String {
         | TalkError::Refused(ErrorReport { code: ErrorCode::DeviceRemoved, .. }) => {
             "an administrator removed this device from the server: to come back, enrol again with a new token (muster-agent enroll --force)".to_owned()
         }
+        TalkError::Refused(ErrorReport { code: ErrorCode::WaitingForApproval, message }) => {
+            format!("nothing is wrong here: {message}")
+        }
         TalkError::Refused(ErrorReport { code: ErrorCode::UnknownKind, .. }) => {
             "the server knows the device, but is too old to be asked: bring it up to the agent's version".to_owned()
         }

@@ -16,7 +16,7 @@ use super::control::{Holder, SYNC_TIMEOUT};
 use crate::agent::address::ServerAddress;
 use crate::agent::collect::host;
 use crate::agent::directory::Directory;
-use crate::agent::enroll::{EnrollError, enroll};
+use crate::agent::enroll::{EnrollError, NewDevice, enroll};
 use crate::agent::identity::{Identity, IdentityError};
 use crate::agent::local::client::LocalError;
 use crate::agent::moving::{self, commit, settle, stage};
@@ -69,21 +69,33 @@ fn enrol(
         Ok(_) | Err(IdentityError::Damaged(..)) => {}
         Err(error) => return Err(error.into()),
     }
-    let identity = enroll(server, token, name, context.settings.key_type, wall_time())?;
+    let NewDevice { identity, is_waiting } =
+        enroll(server, token, name, context.settings.key_type, wall_time())?;
     stage(directory, &identity)?;
     commit(directory, &identity)?;
     say!("enrolled as '{}' ({}) at {}", identity.name, identity.device, identity.server);
     if identity.name != name {
         say!("{}", other_name(name));
     }
+    if is_waiting {
+        say!("{}", waits(&identity));
+    }
     say!("start the agent: muster-agent run{}", data_hint(arguments.common.data.as_deref()));
     Ok(())
+}
+
+/// Advice for an administrator of the server.
+fn waits(identity: &Identity) -> String {
+    format!(
+        "it waits for approval, and is served once an administrator says so: musterctl device approve {}",
+        identity.device
+    )
 }
 
 /// Why the server gave the device another name than it asked for.
 fn other_name(wanted: &str) -> String {
     let why = match (is_name(wanted), is_device_name(wanted)) {
-        (true, true) => "was taken",
+        (true, true) => "was taken, or the token brings a device of another name back",
         (true, false) => "could be taken for a device's id, or for the server",
         (false, _) => "has characters that a name may not have, or is too long",
     };
@@ -178,10 +190,14 @@ pub(super) fn move_device(arguments: &Move) -> Result<(), CommandError> {
         return Err(stays("the token is that server's own (make one on the server that you mean)"));
     }
     let name = arguments.name.as_deref().unwrap_or(&old.name);
-    let new = enroll(&server, &token, name, context.settings.key_type, wall_time())
-        .map_err(|error| stays(&not_enrolled(&error)))?;
+    let NewDevice { identity: new, is_waiting } =
+        enroll(&server, &token, name, context.settings.key_type, wall_time())
+            .map_err(|error| stays(&not_enrolled(&error)))?;
     say!("enrolled as '{}' ({}) at {server}", new.name, new.device);
-    moving::verify(&server, &new).map_err(|why| {
+    if is_waiting {
+        say!("{}", waits(&new));
+    }
+    moving::verify(&server, &new, is_waiting).map_err(|why| {
         stays(&format!(
             "{server} enrolled it, but does not answer it as it should: {why} (a use of the token is spent; there, remove device '{}' and make a new token)",
             new.name

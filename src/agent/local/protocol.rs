@@ -184,7 +184,8 @@ pub struct Status {
     pub name: Option<String>,
     /// The server's address.
     pub server: Option<String>,
-    /// `connected`, `connecting`, `waiting` (for the next sync or try), or `not_enrolled`.
+    /// `connected`, `connecting`, `waiting` (for the next sync or try), `waiting_for_approval` (by an
+    /// administrator of the server), or `not_enrolled`.
     pub state: String,
     /// Since when the link has been there.
     pub connected_since: Option<WallTime>,

@@ -81,7 +81,7 @@ impl Agent {
         let state = if machine.is_connected {
             "connected"
         } else if self.connection.is_down() {
-            "waiting"
+            if machine.waits_for_approval { "waiting_for_approval" } else { "waiting" }
         } else {
             "connecting"
         };

@@ -81,6 +81,7 @@ pub(super) enum TokenCommand {
     #[command(after_help = "Examples:
   musterctl token create
   musterctl token create --ttl 24h --uses 200 --group /berlin/kiosks
+  musterctl token create --uses 50 --name 'kiosk-*' --approval
   musterctl token create | ssh root@DEVICE muster-agent enroll --server HOST --token-file -")]
     Create {
         /// Time for which it may be used, such as 30m, 1h or 7d
@@ -92,6 +93,12 @@ pub(super) enum TokenCommand {
         /// The group that the devices come into; made when it doesn't exist
         #[arg(long, value_name = "PATH", default_value = "/")]
         group: String,
+        /// Only devices of these names may use it: * stands for any text, ? for one character
+        #[arg(long, value_name = "GLOB")]
+        name: Option<String>,
+        /// Each device that enrols with it waits until 'musterctl device approve'
+        #[arg(long)]
+        approval: bool,
     },
     /// All join tokens, without their secrets
     #[command(after_help = "Examples:
@@ -114,12 +121,13 @@ pub(super) enum DeviceCommand {
   musterctl device list
   musterctl device list --group /berlin --presence lost
   musterctl device list --status critical
+  musterctl device list --presence waiting
   musterctl device list --search kiosk --json | jq -r '.[].name'")]
     List {
         /// Only those of this group and the groups below it
         #[arg(long, value_name = "PATH")]
         group: Option<String>,
-        /// Only those: connected, idle, asleep, shut_down, agent_stopped, lost or never_seen
+        /// Only those: connected, idle, asleep, shut_down, agent_stopped, lost, never_seen or waiting
         #[arg(long)]
         presence: Option<Presence>,
         /// Only those whose status is ok, warning or critical
@@ -171,7 +179,38 @@ With --wait: exit code 0 when all of them synced, 1 otherwise; of more than 50 d
   musterctl device set kiosk-17 --interval inherit
   musterctl device set kiosk-17 --name kiosk-18")]
     Set(DeviceSet),
-    /// Remove a device: it is refused from then on, and may enrol again with a new token
+    /// Let devices in that wait for approval
+    #[command(after_help = "Examples:
+  musterctl device approve kiosk-17
+  musterctl device approve 00abcdef01234567 --name kiosk-17 --group /berlin/kiosks
+  musterctl device list --presence waiting --json | jq -r '.[].id' | xargs musterctl device approve
+
+One that waits and is not wanted: 'musterctl device remove'. A device that was approved is in sync within about a minute.")]
+    Approve {
+        /// Their names or ids
+        #[arg(required = true, value_name = "NAME")]
+        devices: Vec<String>,
+        /// Its name from now on; for one device
+        #[arg(long, value_name = "NEW")]
+        name: Option<String>,
+        /// Their group; made when it doesn't exist [default: that of the token]
+        #[arg(long, value_name = "PATH")]
+        group: Option<String>,
+    },
+    /// Make a join token with which a machine takes the device's record over, as when it was reimaged
+    #[command(after_help = "Examples:
+  musterctl device re-enrol kiosk-17
+  musterctl device re-enrol kiosk-17 | ssh root@kiosk-17 muster-agent enroll --server HOST --token-file -
+
+Name, group, settings, tasks and history stay. The device's old certificate dies the moment the token is used.")]
+    ReEnrol {
+        /// Its name or id
+        device: String,
+        /// Time for which the token may be used, such as 30m, 1h or 7d
+        #[arg(long, default_value = "24h", value_parser = seconds)]
+        ttl: u64,
+    },
+    /// Remove a device, or refuse one that waits: from then on it is refused, and may enrol with a new token
     #[command(after_help = "Examples:
   musterctl device remove kiosk-17")]
     Remove {

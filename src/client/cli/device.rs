@@ -3,12 +3,12 @@
 use super::Failure;
 use super::arguments::{DeviceCommand, DeviceSet};
 use super::output::{NOTHING_THERE, Output, duration, plain, time, time_or_nothing};
-use super::{statistics, sync, task};
+use super::{statistics, sync, task, token};
 use crate::client::Client;
 use crate::fleet::why::shell_word;
 use crate::wire::api::{
-    ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Keep, PersistentBy, Presence,
-    StatusReason, UdpReach,
+    Approval, ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Keep, PersistentBy, Presence,
+    ReEnrolment, StatusReason, UdpReach,
 };
 use crate::wire::datagram::NoticeKind;
 use crate::wire::settings::SettingsState;
@@ -36,11 +36,51 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceComma
         DeviceCommand::Sync(command) => sync::run(client, output, command),
         DeviceCommand::Why { device } => output.answer(&client.why(&device)?, |why| plain(&why.text)),
         DeviceCommand::Set(set) => change(client, output, set),
+        DeviceCommand::Approve { devices, name, group } => approve(client, output, &devices, name, group),
+        DeviceCommand::ReEnrol { device, ttl } => {
+            let created = client.re_enrol_device(&device, &ReEnrolment { ttl_seconds: Some(ttl) })?;
+            if output.is_json {
+                return output.json(&created);
+            }
+            let name = plain(created.info.device_name.as_deref().unwrap_or(&device));
+            let what = format!(
+                "For one machine, which takes the record of {name} over: the certificate that {name} has now dies then."
+            );
+            token::show(output, &created, &what)
+        }
         DeviceCommand::Remove { device } => output.answer(&client.remove_device(&device)?, |removed| {
             let name = plain(&removed.name);
             format!("device {name} ({}) is removed: it is refused from now on; its events stay", removed.id)
         }),
     }
+}
+
+/// Approves one after the other, as far as it goes: the first that can't be ends it.
+fn approve(
+    client: &mut Client,
+    output: &mut Output,
+    devices: &[String],
+    name: Option<String>,
+    group: Option<String>,
+) -> Result<(), Failure> {
+    if name.is_some() && devices.len() > 1 {
+        return Err(Failure::Usage("--name is for one device: approve them one by one".into()));
+    }
+    let approval = Approval { name, group };
+    let mut approved = Vec::new();
+    for device in devices {
+        let device = client.approve_device(device, &approval)?;
+        if !output.is_json {
+            output.line(&format!(
+                "device {} ({}) is approved, in group {}: it is in sync within about a minute",
+                plain(&device.name),
+                device.id,
+                plain(&device.group)
+            ))?;
+        }
+        approved.push(device);
+    }
+    if output.is_json { output.json(&approved) } else { Ok(()) }
 }
 
 fn row(device: &Device) -> Vec<String> {
@@ -114,6 +154,7 @@ fn words(presence: Presence) -> &'static str {
         Presence::AgentStopped => "agent stopped",
         Presence::Lost => "lost",
         Presence::NeverSeen => "never seen",
+        Presence::Waiting => "waiting for approval",
     }
 }
 

@@ -125,7 +125,8 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
         (
             "devices",
             format!(
-                "{} known: {} connected, {} idle, {} asleep, {} shut down, {} agent stopped, {} lost, {} never seen",
+                "{} known: {} connected, {} idle, {} asleep, {} shut down, {} agent stopped, {} lost, {} never seen, \
+                 {} waiting for approval",
                 devices.known,
                 devices.connected,
                 devices.idle,
@@ -133,7 +134,8 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
                 devices.shut_down,
                 devices.agent_stopped,
                 devices.lost,
-                devices.never_seen
+                devices.never_seen,
+                devices.waiting
             ),
         ),
         (

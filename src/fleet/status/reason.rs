@@ -91,6 +91,13 @@ pub enum Cause {
         /// Addresses from which those were heard.
         addresses: Vec<String>,
     },
+    /// It waits for an administrator to approve it.
+    WaitingForApproval {
+        /// Since when.
+        since: WallTime,
+        /// It came with a certificate of this server that was not known here any more.
+        was_unknown: bool,
+    },
     /// Its events wait on it, as it sends more than its rate.
     EventsHeld {
         /// Since when.
@@ -155,6 +162,16 @@ impl Reason {
                     lasting(since)
                 )
             }
+            Cause::WaitingForApproval { since, was_unknown: false } => {
+                format!(
+                    "waiting for approval {}: 'musterctl device approve', or 'device remove'",
+                    lasting(since)
+                )
+            }
+            Cause::WaitingForApproval { since, was_unknown: true } => format!(
+                "waiting for approval {}, as it is not known here any more: 'musterctl device approve', or 'device remove'",
+                lasting(since)
+            ),
             Cause::EventsHeld { since } => {
                 format!("it sends more events than it may, some wait on it {}", lasting(since))
             }

@@ -76,6 +76,7 @@ fn reasons_are_told_in_words_the_worst_first() {
         clock_ahead_minutes: 0,
         certificate_expires_at: Some(ago(48)),
         shared_identity: Some((ago(2), vec!["192.0.2.1".into(), "192.0.2.2".into()])),
+        waits: None,
         events_held_since: Some(ago(1)),
         rules_error: Some("status.x: there is no such key".into()),
     };
@@ -239,6 +240,21 @@ prop_compose! {
     }
 }
 
+#[test]
+fn a_device_that_waits_for_approval_is_told_with_what_to_do() {
+    for (was_unknown, expected) in [
+        (false, "waiting for approval for 2 h: 'musterctl device approve', or 'device remove'"),
+        (
+            true,
+            "waiting for approval for 2 h, as it is not known here any more: 'musterctl device approve', or 'device remove'",
+        ),
+    ] {
+        let facts = Facts { waits: Some((ago(2), was_unknown)), ..Facts::default() };
+        let (status, found) = texts(&facts, &Rules::default());
+        assert_eq!((status, found), (Status::Warning, vec![format!("warning {expected}")]));
+    }
+}
+
 prop_compose! {
     fn any_facts()(
         lost in prop::option::of(0..60_u64),
@@ -254,6 +270,7 @@ prop_compose! {
         Facts {
             lost_since: lost.map(ago),
             shared_identity: None,
+            waits: None,
             applications: conditions
                 .into_iter()
                 .map(|(condition, state)| application("a", condition, state.map(|state| states[state])))

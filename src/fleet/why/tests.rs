@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::api::Waiting;
 use crate::wire::digest::Digest;
 use crate::wire::settings::{SettingsReport, SettingsState};
 use crate::wire::time::WallTime;
@@ -31,6 +32,7 @@ fn facts(presence: Presence) -> WhyFacts {
         runs_waiting: 0,
         runs_taken: 0,
         shared_identity: None,
+        waiting: None,
         events_held: None,
         journal: JournalCondition::Ok,
         server_started_at: Timestamp(WallTime(0)),
@@ -178,6 +180,22 @@ fn one_that_never_came_and_what_else_there_is_to_say() {
         ..facts(Presence::NeverSeen)
     };
     check(&fresh, &["has enrolled and was never heard of since"], &["UDP", "1970"]);
+    let waits = Some(Waiting { since: at(1), was_unknown: false });
+    let waiting = WhyFacts { waiting: waits.clone(), ..facts(Presence::Waiting) };
+    check(
+        &waiting,
+        &[
+            "kiosk-17 waits for approval since 2026-11-24 10:01:00 UTC: it enrolled with a token",
+            "device approve kiosk-17'",
+        ],
+        &["UDP", "restored"],
+    );
+    let was_unknown = waits.map(|waits| Waiting { was_unknown: true, ..waits });
+    check(
+        &WhyFacts { waiting: was_unknown, ..waiting },
+        &["the server was restored from a copy"],
+        &["a token"],
+    );
     let called = WhyFacts { is_called: true, ..facts(Presence::Idle) };
     check(&called, &["It is being called at this moment."], &[]);
     let full = WhyFacts { journal: JournalCondition::NoRoom, ..facts(Presence::Idle) };

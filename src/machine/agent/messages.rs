@@ -7,7 +7,7 @@ use super::events::AckMeaning;
 use super::link::{Link, Syncing};
 use super::state::{Action, LinkEnd, SectionContent, SyncResult};
 use super::upload::{Base, Upload};
-use super::{AWAY_SECONDS_MAX, REMOVED_SECONDS, SUPERSEDED_SECONDS};
+use super::{AWAY_SECONDS_MAX, REMOVED_SECONDS, SUPERSEDED_SECONDS, WAITING_SECONDS};
 use crate::wire::id::Epoch;
 use crate::wire::message::{Ack, ErrorCode, ErrorReport, InSync, Later, SyncNow, SyncReason, ToAgent, Want};
 use crate::wire::time::Now;
@@ -116,7 +116,7 @@ impl AgentMachine {
         self.backoff.synced(self.has_delivered());
         self.backoff.announced(in_sync.reconnect_seconds);
         self.retry_at = now.moment;
-        self.last_error = None;
+        (self.last_error, self.waits_for_approval) = (None, false);
         if has_changed {
             self.sync_wanted.get_or_insert(SyncReason::Changed);
         } else if self.sync_wanted == Some(SyncReason::Changed) {
@@ -194,6 +194,7 @@ impl AgentMachine {
     }
 
     fn refused(&mut self, now: &Now, report: &ErrorReport) {
+        self.waits_for_approval = false;
         match report.code {
             // The server is older than this agent.
             ErrorCode::UnknownKind => {}
@@ -203,9 +204,16 @@ impl AgentMachine {
                 self.hold(now, SUPERSEDED_SECONDS);
                 self.end_link(now, LinkEnd::Refused, &report.message);
             }
+            ErrorCode::WaitingForApproval => {
+                self.waits_for_approval = true;
+                self.hold(now, WAITING_SECONDS);
+                self.end_link(now, LinkEnd::Refused, &report.message);
+                // The server is there: nothing has failed that would take longer each time.
+                self.backoff.succeeded();
+                self.retry_at = now.moment;
+            }
             ErrorCode::DeviceRemoved
             | ErrorCode::NotEnrolled
-            | ErrorCode::WaitingForApproval
             | ErrorCode::Cloned
             | ErrorCode::CertificateSuperseded => {
                 self.hold(now, REMOVED_SECONDS);

@@ -68,6 +68,10 @@ pub const UNSENT_BYTES_TARGET: usize = 128 * 1024;
 /// storm.
 pub const SUPERSEDED_SECONDS: u64 = 60;
 
+/// Time that an agent stays away while it waits for an administrator to approve it: soon enough for somebody
+/// who looks whether it comes, and ten thousand that wait cost little.
+pub const WAITING_SECONDS: u64 = 60;
+
 /// Time that an agent stays away after the server said that it does not belong to the fleet. Only an
 /// administrator can change that.
 pub const REMOVED_SECONDS: u64 = 3_600;
@@ -137,6 +141,8 @@ pub struct AgentMachine {
     identity: SyncIdentity,
     /// The agent is about to end: nothing but events is said any more.
     is_ending: bool,
+    /// The server said last that an administrator must approve the device.
+    waits_for_approval: bool,
     last_error: Option<String>,
 }
 
@@ -155,6 +161,8 @@ pub struct AgentStatus {
     pub events_held_until: Option<Moment>,
     /// Until when the agent waits before it connects again, when it waits.
     pub waits_until: Option<Moment>,
+    /// Whether an administrator must approve the device, as the server said last.
+    pub waits_for_approval: bool,
     /// The last fault, until something works again.
     pub last_error: Option<String>,
 }
@@ -199,6 +207,7 @@ impl AgentMachine {
             reach: start.reach,
             identity: SyncIdentity::default(),
             is_ending: false,
+            waits_for_approval: false,
             last_error: None,
         }
     }
@@ -397,6 +406,7 @@ impl AgentMachine {
             unacknowledged: self.events.unacknowledged(),
             events_held_until: self.events.held_until().filter(|until| *until > now.moment),
             waits_until: (waits_until > now.moment).then_some(waits_until),
+            waits_for_approval: self.waits_for_approval,
             last_error: self.last_error.clone(),
         }
     }

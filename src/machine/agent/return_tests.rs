@@ -3,7 +3,7 @@
 use super::testing::{actions as drain, at, in_sync, told};
 use super::*;
 use crate::wire::id::RunId;
-use crate::wire::message::{Ack, ErrorCode, ErrorReport, InSync, Later, ToAgent};
+use crate::wire::message::{Ack, ErrorCode, ErrorReport, InSync, Later, Resend, ToAgent};
 use crate::wire::task::RunStage;
 
 /// An agent on a link that is to stay, which has been told over how many seconds to spread.
@@ -49,6 +49,43 @@ fn a_lost_link_comes_back_within_the_time_that_was_announced_and_spread_over_it(
         assert!((seconds - expected).abs() < 6.0, "tenth {tenth} after {seconds} s");
     }
     assert!(returns(None)[399] <= 1.0, "a small fleet comes back at once");
+}
+
+#[test]
+fn a_spool_of_a_lower_epoch_than_the_server_knows_begins_a_higher_one_at_once() {
+    let mut machine = persistent(3, None);
+    let known = Epoch(u64::MAX / 2);
+    machine.message(&at(1), ToAgent::Resend(Resend { spool_epoch: known, after: 77 }));
+    let conflict =
+        ErrorReport { code: ErrorCode::SpoolEpochConflict, message: "a later one is known".into() };
+    machine.message(&at(1), ToAgent::Error(conflict));
+    let begun = drain(&mut machine, &at(1)).into_iter().find_map(|action| match action {
+        Action::NewSpoolEpoch { epoch } => Some(epoch),
+        _ => None,
+    });
+    assert!(begun.is_some_and(|begun| begun > known), "{begun:?}");
+}
+
+#[test]
+fn a_device_that_waits_for_approval_looks_each_minute_whether_it_is_let_in() {
+    let mut machine = persistent(5, Some(600));
+    for minute in 0..20 {
+        let now = at(minute * 60);
+        drain(&mut machine, &now);
+        if !machine.is_connected() {
+            machine.connected(&now);
+        }
+        drain(&mut machine, &now);
+        let waiting = ErrorReport { code: ErrorCode::WaitingForApproval, message: "wait".into() };
+        machine.message(&now, ToAgent::Error(waiting));
+        drain(&mut machine, &now);
+        assert!(machine.status(&now).waits_for_approval);
+        let seconds = returns_after_seconds(&machine, &now);
+        assert!((seconds - 60.0).abs() < 0.01, "after {seconds} s in minute {minute}");
+    }
+    connect(&mut machine, &at(1_200));
+    machine.message(&at(1_200), in_sync(None));
+    assert!(!machine.status(&at(1_200)).waits_for_approval);
 }
 
 #[test]

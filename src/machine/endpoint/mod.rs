@@ -292,6 +292,11 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
         self.tell(now, link, services, Session::removed);
     }
 
+    /// Another machine has taken the record of the link's device over.
+    pub fn take_over<S: Services>(&mut self, now: &Now, link: LinkRef, services: &S) {
+        self.tell(now, link, services, Session::taken_over);
+    }
+
     /// Everything before this position is durable: sends the acknowledgements that it allows.
     pub fn handle_durable<S: Services>(&mut self, now: &Now, durable: u64, services: &S) {
         let durable = if self.rules.breaks(Rule::AckWhenDurable) { u64::MAX } else { durable };

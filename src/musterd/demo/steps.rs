@@ -81,7 +81,12 @@ impl Demo {
     }
 
     fn enrol(&mut self) -> Result<(), Failure> {
-        let new = NewToken { ttl_seconds: Some(600), uses: Some(1), group: Some(GROUP.into()) };
+        let new = NewToken {
+            ttl_seconds: Some(600),
+            uses: Some(1),
+            group: Some(GROUP.into()),
+            ..NewToken::default()
+        };
         let token = self.client.create_token(&new)?.token;
         let data = self.agent_data();
         let enrolment = [
@@ -112,7 +117,7 @@ impl Demo {
     fn refuse_a_foreign_server(&mut self) -> Result<(), Failure> {
         let address = format!("127.0.0.1:{}", free_port()?);
         let _foreign = start_server(&self.directory.join("foreign"), &address)?;
-        let new = NewToken { ttl_seconds: Some(600), uses: Some(1), group: None };
+        let new = NewToken { ttl_seconds: Some(600), uses: Some(1), ..NewToken::default() };
         let token = self.client.create_token(&new)?.token;
         wait_for("the foreign server", || Ok(std::net::TcpStream::connect(&address).ok()))?;
         let data = self.path("third");

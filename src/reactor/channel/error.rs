@@ -114,9 +114,6 @@ impl ChannelError {
             Error::NoApplicationProtocol => Self::WrongProtocol,
             Error::InvalidCertificate(CertificateError::UnknownIssuer) => Self::ForeignCertificate,
             Error::InvalidCertificate(CertificateError::Revoked) => Self::DeviceRemoved,
-            Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
-                Self::NotEnrolledAnyMore
-            }
             Error::InvalidCertificate(CertificateError::BadSignature) => Self::BadSignature,
             Error::InvalidCertificate(CertificateError::Other(other)) => {
                 match (other.0.downcast_ref::<SeenCertificate>(), expected) {

@@ -185,6 +185,7 @@ pub(super) fn issue(
     issuer: &Issuer<'static, KeyPair>,
     request_der: &[u8],
     device: DeviceId,
+    counter: u32,
     now: WallTime,
 ) -> Result<Vec<u8>, IssueError> {
     if request_der.len() > CERTIFICATE_BYTES_MAX {
@@ -211,6 +212,7 @@ pub(super) fn issue(
     let until = date(now, DEVICE_CERTIFICATE_DAYS);
     let mut certificate = parameters(&device.to_string(), now, until, KeyUsagePurpose::DigitalSignature)
         .map_err(|_| IssueError::Signing)?;
+    certificate.serial_number = Some(serial(counter).map_err(|_| IssueError::Signing)?);
     certificate.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     request.params = certificate;
     request.signed_by(issuer).map(|signed| signed.der().to_vec()).map_err(|_| IssueError::Signing)

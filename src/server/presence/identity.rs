@@ -13,6 +13,9 @@ use crate::wire::time::WallTime;
 /// Kind of the event that two devices seem to use one identity.
 const SHARED_KIND: &str = "identity_shared";
 
+/// Kind of the event that a device's record was taken over.
+const TAKEN_OVER_KIND: &str = "record_taken_over";
+
 impl Announcer {
     /// A device syncs; `record` is what was known of it before. Costs nothing while it is what it was.
     pub(in crate::server) fn note_sync(
@@ -47,6 +50,15 @@ impl Announcer {
         if self.clones.lock().taken_over(device, peer, now) {
             self.say_shared(now, device);
         }
+    }
+
+    /// Another machine has taken the device's record over.
+    pub(in crate::server) fn say_record_taken_over(&self, now: WallTime, device: DeviceId) {
+        let message = "another machine has taken the record of this device over".to_owned();
+        let event = own_event(Severity::Info, TAKEN_OVER_KIND, message, now, []);
+        // Without room it stands in the log all the same.
+        self.append(&event, now, device);
+        self.flush();
     }
 
     fn say_shared(&self, now: WallTime, device: DeviceId) {

@@ -14,7 +14,7 @@ use crate::machine::wall_clock::AgeTime;
 use crate::reactor::Clock;
 use crate::server::presence::{Announcer, StatusChange};
 use crate::store::table::signs_of;
-use crate::store::{DeviceStatus, Judged, Store, StoreError, Verdict};
+use crate::store::{DeviceStatus, Judged, Store, StoreError, Verdict, WAITING_MILLISECONDS};
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
@@ -89,11 +89,16 @@ impl Statuses {
 
     /// Judges devices, says what has changed, and has it stored.
     fn settle(&self, devices: Vec<Judged>, now: WallTime, ages: AgeTime) {
-        let mut verdicts = Vec::new();
+        let (mut verdicts, mut given_up) = (Vec::new(), Vec::new());
         let mut has_said = false;
         for mut judged in devices {
             // Removed this very moment.
             let Some(record) = self.store.table().get(judged.device) else { continue };
+            let waited_for = judged.facts.waits.map_or(0, |(since, _)| ages.wall.0.saturating_sub(since.0));
+            if ages.may_expire && waited_for >= WAITING_MILLISECONDS {
+                given_up.push(judged.device);
+                continue;
+            }
             judged.facts.lost_since = self.lost_since(&record, &judged.device_status, now, ages.wall);
             judged.facts.shared_identity = self.shared_identity(&judged, now);
             judged.facts.events_held_since =
@@ -117,6 +122,13 @@ impl Statuses {
         }
         if has_said {
             self.announcer.flush();
+        }
+        for device in given_up {
+            if let Err(error) = self.store.devices().remove(device, now) {
+                log::warn!("device {device}, which waits for approval, was not removed: {error}");
+                continue;
+            }
+            log::info!("device {device} waited for approval for 30 days, and is removed");
         }
         if !verdicts.is_empty() {
             self.store.devices().set_statuses(verdicts, now, |result| {

@@ -158,11 +158,13 @@ pub(in crate::store) fn range_below(path: &str) -> (String, String) {
     (format!("{stem}/"), format!("{stem}0"))
 }
 
-/// The numbers of the devices of a group and the groups below it, between the bounds of [`range_below`].
+/// The numbers of the devices of a group and the groups below it, between the bounds of [`range_below`];
+/// without those that wait for approval.
 pub(in crate::store) const MEMBERS: &str = "SELECT d.number FROM groups g JOIN devices d ON d.group_id = g.id
-    WHERE (g.path = :path OR (g.path >= :from AND g.path < :to)) AND d.removed_at IS NULL";
+    WHERE (g.path = :path OR (g.path >= :from AND g.path < :to))
+        AND d.removed_at IS NULL AND d.waiting_since IS NULL";
 
-/// The numbers of the devices of a group and the groups below it.
+/// The numbers of the devices of a group and the groups below it; without those that wait for approval.
 pub(in crate::store) fn members(connection: &Connection, path: &str) -> Result<Vec<i64>, StoreError> {
     let (from, to) = range_below(path);
     let values = named_params! { ":path": path, ":from": from, ":to": to };
@@ -276,9 +278,12 @@ fn remove(connection: &Connection, path: &str, is_recursive: bool) -> Result<Vec
     let (first, end) = range_below(path);
     let sql = "SELECT id FROM groups WHERE path = ?1 OR (path >= ?2 AND path < ?3) ORDER BY path DESC";
     let groups: Vec<i64> = connection.all(sql, [path, &first, &end], |row| row.get(0))?;
+    let of_group = "SELECT count(*) FROM groups g JOIN devices d ON d.group_id = g.id
+        WHERE (g.path = ?1 OR (g.path >= ?2 AND g.path < ?3)) AND d.removed_at IS NULL";
+    let all: i64 = connection.one(of_group, [path, &first, &end], |row| row.get(0))?;
     let devices = members(connection, path)?;
-    if !is_recursive && (groups.len() > 1 || !devices.is_empty()) {
-        let (groups, devices) = (groups.len() - 1, devices.len());
+    if !is_recursive && (groups.len() > 1 || all > 0) {
+        let (groups, devices) = (groups.len() - 1, usize::try_from(all).unwrap_or(usize::MAX));
         return Err(StoreError::GroupRefused(format!(
             "{path} has {} and {} below it: move them first, or say --recursive, and its \
              devices belong to the group above it",

@@ -48,6 +48,9 @@ pub struct DeviceRow {
     pub os_name: String,
     /// Its status, and the reasons.
     pub device_status: DeviceStatus,
+    /// Since when it waits for approval, and whether it is one that this server did not know any more;
+    /// `None`: it does not wait.
+    pub waits: Option<(WallTime, bool)>,
 }
 
 /// One device, whole.
@@ -79,13 +82,14 @@ pub enum DeviceKey {
 }
 
 const COLUMNS: &str = "d.id, d.name, g.path, d.keep_connected, d.interval_seconds, d.enrolled_at,
-    coalesce(h.hostname, ''), coalesce(h.os_name, ''), r.status, r.since, r.reasons";
+    coalesce(h.hostname, ''), coalesce(h.os_name, ''), r.status, r.since, r.reasons, d.waiting_since, d.was_unknown";
 
 const TABLES: &str =
     "devices d JOIN groups g ON g.id = d.group_id LEFT JOIN host_facts h ON h.device = d.number
     LEFT JOIN status_reasons r ON r.device = d.number";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
+    let (waiting_since, was_unknown): (Option<WallTime>, bool) = (row.get(11)?, row.get(12)?);
     Ok(DeviceRow {
         device: row.get(0)?,
         name: row.get(1)?,
@@ -96,6 +100,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
         hostname: row.get(6)?,
         os_name: row.get(7)?,
         device_status: status::device_status(row, 8)?,
+        waits: waiting_since.map(|since| (since, was_unknown)),
     })
 }
 
@@ -144,21 +149,22 @@ pub fn devices(
 }
 
 /// The ids of the devices of a group and the groups below it; of all devices, when there is none. In order of
-/// enrolment. Ids are short: a hundred thousand of them take less than a megabyte, and a call of a whole
-/// group needs them at once.
+/// enrolment, without those that wait for approval. Ids are short: a hundred thousand of them take less than
+/// a megabyte, and a call of a whole group needs them at once.
 ///
 /// # Errors
 /// When there is no such group, or the file cannot be read.
 pub fn device_ids(connection: &Connection, group: Option<&str>) -> Result<Vec<DeviceId>, StoreError> {
     let Some(group) = group else {
-        let sql = "SELECT id FROM devices WHERE removed_at IS NULL ORDER BY number";
+        let sql = "SELECT id FROM devices WHERE removed_at IS NULL AND waiting_since IS NULL ORDER BY number";
         return connection.all(sql, [], |row| row.get(0));
     };
     let path = group::normal_path(group)?;
     group::find(connection, &path)?;
     let (from, to) = group::range_below(&path);
     let sql = "SELECT d.id FROM groups g JOIN devices d ON d.group_id = g.id
-        WHERE (g.path = ?1 OR (g.path >= ?2 AND g.path < ?3)) AND d.removed_at IS NULL ORDER BY d.number";
+        WHERE (g.path = ?1 OR (g.path >= ?2 AND g.path < ?3)) AND d.removed_at IS NULL AND d.waiting_since IS NULL
+        ORDER BY d.number";
     connection.all(sql, [path, from, to], |row| row.get(0))
 }
 
@@ -234,12 +240,12 @@ fn load_detail(connection: &Connection, number: i64) -> Result<DeviceDetail, Sto
     let mut detail = connection.one(&sql, [number], |row| {
         Ok(DeviceDetail {
             row: from_row(row)?,
-            agent_epoch: row.get(11)?,
-            sections: [section(row, 12)?, section(row, 14)?, section(row, 16)?],
+            agent_epoch: row.get(13)?,
+            sections: [section(row, 14)?, section(row, 16)?, section(row, 18)?],
             host: None,
             conditions: Vec::new(),
             statistics: Vec::new(),
-            applications: row.number(18)?,
+            applications: row.number(20)?,
         })
     })?;
     detail.host = inventory::host(connection, number)?;
@@ -276,9 +282,9 @@ pub fn tokens(connection: &Connection, page: &PageRequest, now: WallTime) -> Res
     let after = page.after('t')?.map(|[id]| id.parse::<TokenId>()).transpose();
     let after = after.map_err(|_| page.bad_cursor())?;
     let sql = format!(
-        "SELECT {} FROM tokens t JOIN groups g ON g.id = t.group_id
-         WHERE ?1 IS NULL OR t.id > ?1 ORDER BY t.id LIMIT ?2",
-        token::COLUMNS
+        "SELECT {} FROM {} WHERE ?1 IS NULL OR t.id > ?1 ORDER BY t.id LIMIT ?2",
+        token::COLUMNS,
+        token::TABLES
     );
     let tokens = connection.all(&sql, params![after, page.limit()], |row| token::from_row(row, now))?;
     Ok(page.page('t', tokens, |token| [token.id.to_string()]))

@@ -6,6 +6,7 @@
 mod group;
 mod indexed;
 pub(super) mod list;
+mod membership;
 mod persistent_links;
 mod rows;
 mod states;
@@ -20,12 +21,13 @@ use rusqlite::Connection;
 
 pub use group::{GROUP_DEPTH_MAX, GroupChange, GroupOutcome, normal_path};
 pub(super) use group::{MEMBERS, find as find_group, is_within, members, range_below};
+pub use membership::{Former, WAITING_MAX, WAITING_MILLISECONDS};
 pub use persistent_links::PersistentLinkChanges;
 pub use rows::{DeviceChange, DeviceSettings, EnrolledDevice, Enrolment};
 pub(super) use rows::{id_of, number_of};
 pub(super) use states::{set_desired_digest, set_section};
 pub use status::{DeviceStatus, Judged, Slice, Verdict};
-pub use token::{CreatedToken, NewToken, TokenRefusal};
+pub use token::{CreatedToken, Invited, NewToken, TokenRefusal};
 
 use super::DEFAULT_INTERVAL_SECONDS;
 use super::database::Database;
@@ -90,10 +92,17 @@ impl InMemory {
 
     /// Enters a device that has enrolled.
     fn enter(&self, enrolled: &EnrolledDevice, certificate: &CertificateHash) {
+        if let Some(former) = &enrolled.former {
+            return self.table.replace_certificates(enrolled.device, former, certificate);
+        }
         self.memberships.fetch_add(1, Ordering::Release);
         let default = self.default_interval_seconds.load(Ordering::Relaxed);
         let mut record = DeviceState::new(enrolled.device, enrolled.interval_seconds.unwrap_or(default));
-        if enrolled.keep_connected {
+        record.set_waiting(enrolled.is_waiting);
+        if enrolled.is_waiting {
+            self.table.mark(enrolled.device);
+        }
+        if enrolled.keep_connected && !enrolled.is_waiting {
             self.persistent_links.admit(enrolled.device, |has_room| {
                 record.keep_connected = has_room;
                 self.table.insert(record, certificate);
@@ -217,6 +226,9 @@ impl Devices {
         let is_asked_by_name = change.keep_connected == Some(Some(true));
         let (in_force, persistent, settings) = self.put(is_asked_by_name, move |connection| {
             let settings = rows::change(connection, device, &change)?;
+            if rows::is_waiting(connection, number_of(connection, device)?)? {
+                return Ok((InForce::default(), settings));
+            }
             let mut desired_changes = Vec::new();
             if change.group.is_some() {
                 let number = number_of(connection, device)?;
@@ -236,7 +248,8 @@ impl Devices {
     /// When there is no such device, or it could not be stored.
     pub fn remove(&self, device: DeviceId, now: WallTime) -> Result<Option<DeviceState>, StoreError> {
         let orphans = self.orphans.clone();
-        self.database.call(move |connection| rows::remove(connection, device, now, &orphans))?;
+        // With it go the tokens that let another machine take its record over.
+        self.change_tokens(move |connection| rows::remove(connection, device, now, &orphans))?;
         let record = self.table().remove(device);
         self.memory.persistent_links.removed(device);
         Ok(record)

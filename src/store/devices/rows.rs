@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use rusqlite::{Connection, Row, params};
 
 use super::group::{self, Inherited};
-use super::token;
+use super::membership::{self, Former};
+use super::token::{self, TokenRefusal};
+use crate::machine::token::fits;
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
 use crate::store::{inventory, policies, tasks};
@@ -21,12 +23,15 @@ pub struct Enrolment {
     pub token: TokenId,
     /// The token's secret.
     pub secret: [u8; TOKEN_SECRET_BYTES],
-    /// Its id, drawn at random by the caller, who has named it in the certificate.
+    /// Its id, which the certificate names: drawn at random, or that of the device whose record it takes over
+    /// ([`Devices::check_token`](super::Devices::check_token)).
     pub device: DeviceId,
     /// The name that it would like.
     pub name: String,
     /// Its certificate.
     pub certificate: CertificateHash,
+    /// Counter of the certificate.
+    pub counter: u32,
     /// Until when that is good; `None`: not known.
     pub expires_at: Option<WallTime>,
     /// The time.
@@ -58,6 +63,10 @@ pub struct EnrolledDevice {
     pub interval_seconds: Option<u32>,
     /// Whether its group wants its link to stay open between syncs.
     pub keep_connected: bool,
+    /// Whether it waits for an administrator to approve it.
+    pub is_waiting: bool,
+    /// Remains of the machine that it was before, when its record was taken over; `None`: it is a new device.
+    pub former: Option<Former>,
 }
 
 /// An administrator's change of a device. `None` leaves things as they are.
@@ -95,6 +104,35 @@ pub(in crate::store) fn number_of(connection: &Connection, device: DeviceId) -> 
     }
 }
 
+/// The group of a device.
+pub(super) fn group_of(connection: &Connection, number: i64) -> Result<i64, StoreError> {
+    connection.one("SELECT group_id FROM devices WHERE number = ?1", [number], |row| row.get(0))
+}
+
+/// The name of a device.
+pub(super) fn name_of(connection: &Connection, number: i64) -> Result<String, StoreError> {
+    connection.one("SELECT name FROM devices WHERE number = ?1", [number], |row| row.get(0))
+}
+
+/// The highest counter among the certificates of a device, and of those that died with a take-over.
+pub(super) fn highest_counter(connection: &Connection, number: i64) -> Result<u32, StoreError> {
+    let sql = "SELECT max(certificate_floor, coalesce(
+            (SELECT max(counter) FROM certificates WHERE device = ?1), 0)) FROM devices WHERE number = ?1";
+    connection.one(sql, [number], |row| row.get(0))
+}
+
+/// Enters a certificate of a device.
+pub(super) fn insert_certificate(
+    connection: &Connection,
+    number: i64,
+    enrolment: &Enrolment,
+) -> Result<(), StoreError> {
+    let sql =
+        "INSERT INTO certificates (hash, device, expires_at, issued_at, counter) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let values = (enrolment.certificate, number, enrolment.expires_at, enrolment.now, enrolment.counter);
+    connection.run(sql, values).map(drop)
+}
+
 /// The device with this number.
 pub(in crate::store) fn id_of(connection: &Connection, number: i64) -> Result<DeviceId, StoreError> {
     connection.one("SELECT id FROM devices WHERE number = ?1", [number], |row| row.get(0))
@@ -113,7 +151,7 @@ fn is_taken(connection: &Connection, name: &str) -> Result<bool, StoreError> {
 /// Name that a device that asks for one gets: that name without what can't be seen, as no id, and with a
 /// number when it is taken. Mended and not refused: the name is usually the host name, which a serial number
 /// in hexadecimal may be, and nobody stands beside the device to choose another one.
-fn free_name(connection: &Connection, wanted: &str) -> Result<String, StoreError> {
+pub(super) fn free_name(connection: &Connection, wanted: &str) -> Result<String, StoreError> {
     let shown: String = wanted.chars().filter(|character| !is_hidden(*character)).collect();
     let mut stem = shown.trim();
     let marked;
@@ -150,23 +188,48 @@ fn free_name(connection: &Connection, wanted: &str) -> Result<String, StoreError
     Ok(numbered(free))
 }
 
-/// Uses the token and enters the device, all or nothing.
+/// Uses the token and enters the device, or has it take a record over, all or nothing.
 pub(super) fn enrol(connection: &Connection, enrolment: &Enrolment) -> Result<EnrolledDevice, StoreError> {
-    let group = token::take(connection, enrolment.token, &enrolment.secret, enrolment.now)?;
+    let Enrolment { device, now, .. } = *enrolment;
+    let invitation = token::take(connection, enrolment.token, &enrolment.secret, &enrolment.name, now)?;
+    if let Some(number) = invitation.device {
+        return membership::take_over(connection, number, enrolment);
+    }
     let name = free_name(connection, &enrolment.name)?;
-    let sql = "INSERT INTO devices (id, name, group_id, enrolled_at) VALUES (?1, ?2, ?3, ?4)
+    if let Some(names) = invitation.names.filter(|names| !fits(names, &name)) {
+        return Err(TokenRefusal::NameTaken { names, name: enrolment.name.clone() }.into());
+    }
+    let waiting_since = invitation.approval.then_some(now);
+    if waiting_since.is_some() {
+        membership::check_room_to_wait(connection)?;
+    }
+    let sql =
+        "INSERT INTO devices (id, name, group_id, enrolled_at, waiting_since) VALUES (?1, ?2, ?3, ?4, ?5)
         ON CONFLICT (id) DO NOTHING";
-    if connection.run(sql, params![enrolment.device, name, group, enrolment.now])? == 0 {
+    if connection.run(sql, params![device, name, invitation.group, now, waiting_since])? == 0 {
         return Err(StoreError::IdTaken);
     }
     let number = connection.last_insert_rowid();
-    let sql = "INSERT INTO certificates (hash, device, expires_at) VALUES (?1, ?2, ?3)";
-    connection.run(sql, (enrolment.certificate, number, enrolment.expires_at))?;
+    insert_certificate(connection, number, enrolment)?;
     connection.run("INSERT INTO device_states (device) VALUES (?1)", [number])?;
-    let path = group::path_of(connection, group)?;
-    let Inherited { interval_seconds, keep_connected } = group::inherited(connection, group)?;
-    let keep_connected = keep_connected.unwrap_or(false);
-    Ok(EnrolledDevice { device: enrolment.device, name, group: path, interval_seconds, keep_connected })
+    enrolled(connection, number)
+}
+
+/// The device as it is right after it has enrolled.
+pub(super) fn enrolled(connection: &Connection, number: i64) -> Result<EnrolledDevice, StoreError> {
+    let sql = "SELECT name, group_id, waiting_since IS NOT NULL FROM devices WHERE number = ?1";
+    let (name, group, is_waiting): (String, i64, bool) =
+        connection.one(sql, [number], |row| row.try_into())?;
+    let settings = settings(connection, number)?;
+    Ok(EnrolledDevice {
+        device: settings.device,
+        name,
+        group: group::path_of(connection, group)?,
+        interval_seconds: settings.interval_seconds,
+        keep_connected: settings.keep_connected,
+        is_waiting,
+        former: None,
+    })
 }
 
 /// Changes a device; what is in force afterwards.
@@ -231,12 +294,20 @@ fn effective(own: &OwnSettings, inherited: Inherited) -> DeviceSettings {
     }
 }
 
-/// Settings in force for every device of a group and the groups below it, those first that enrolled first.
+/// Whether the device waits for approval: nothing that is set for it is in force before.
+pub(super) fn is_waiting(connection: &Connection, number: i64) -> Result<bool, StoreError> {
+    let sql = "SELECT waiting_since IS NOT NULL FROM devices WHERE number = ?1";
+    connection.one(sql, [number], |row| row.get(0))
+}
+
+/// Settings in force for every device of a group and the groups below it, those first that enrolled first;
+/// without those that wait for approval.
 pub(super) fn settings_below(connection: &Connection, path: &str) -> Result<Vec<DeviceSettings>, StoreError> {
     let (from, to) = group::range_below(path);
     let sql = format!(
         "{SETTINGS} JOIN groups g ON g.id = d.group_id
-         WHERE (g.path = ?1 OR (g.path >= ?2 AND g.path < ?3)) AND d.removed_at IS NULL ORDER BY d.number"
+         WHERE (g.path = ?1 OR (g.path >= ?2 AND g.path < ?3)) AND d.removed_at IS NULL
+            AND d.waiting_since IS NULL ORDER BY d.number"
     );
     let mut groups = HashMap::new();
     let mut settings = Vec::new();
@@ -264,8 +335,10 @@ pub(super) fn remove(
     inventory::forget_device(connection, number, orphans)?;
     policies::forget_device(connection, number)?;
     tasks::forget_device(connection, number)?;
+    token::device_removed(connection, number, now)?;
     connection.run("DELETE FROM device_states WHERE device = ?1", [number])?;
     connection.run("DELETE FROM status_reasons WHERE device = ?1", [number])?;
-    connection.run("UPDATE devices SET removed_at = ?2 WHERE number = ?1", (number, now))?;
+    let sql = "UPDATE devices SET removed_at = ?2, waiting_since = NULL WHERE number = ?1";
+    connection.run(sql, (number, now))?;
     Ok(())
 }

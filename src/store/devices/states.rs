@@ -147,7 +147,8 @@ pub(super) fn load(
             s.agent_epoch, s.inventory_digest, s.inventory_revision, s.host_digest, s.host_revision,
             s.conditions_digest, s.conditions_revision, s.spool_epoch, s.last_sequence, s.last_crc,
             s.last_seen_at, s.last_sync_at, s.due_seconds, s.boot, s.notice_counter, s.wake_counter, s.address,
-            s.udp_port, s.udp_reach, s.departure, s.presence, s.orders_digest, s.status, s.last_position
+            s.udp_port, s.udp_reach, s.departure, s.presence, s.orders_digest, s.status, s.last_position,
+            d.waiting_since IS NOT NULL, d.certificate_floor
         FROM certificates c JOIN devices d ON d.number = c.device LEFT JOIN device_states s ON s.device = d.number";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
@@ -161,7 +162,9 @@ pub(super) fn load(
         let interval = row.get::<_, Option<u32>>(3)?.or(inherited.interval_seconds);
         let mut record = DeviceState::new(device, interval.unwrap_or(default_interval_seconds));
         let keep_connected = row.get::<_, Option<bool>>(5)?.or(inherited.keep_connected);
-        record.keep_connected = keep_connected.unwrap_or(false);
+        record.set_waiting(row.get(30)?);
+        record.keep_connected = keep_connected.unwrap_or(false) && !record.is_waiting();
+        table.note_floor(device, row.get(31)?);
         record.agent_epoch = row.get(6)?;
         for section in Section::ALL {
             let at = 7 + 2 * section.index();

@@ -194,14 +194,17 @@ fn read(
     let bounds = [*range.start(), *range.end()];
     let sql = "SELECT d.number, d.id, d.group_id,
             EXISTS (SELECT 1 FROM own_settings o WHERE o.device = d.number AND o.application = ?3),
-            r.status, r.since, r.reasons
+            r.status, r.since, r.reasons, d.waiting_since, d.was_unknown
         FROM devices d LEFT JOIN status_reasons r ON r.device = d.number
         WHERE d.number BETWEEN ?1 AND ?2 AND d.removed_at IS NULL";
     let mut judged = BTreeMap::new();
     connection.each(sql, params![bounds[0], bounds[1], OWN_APPLICATION], |row| {
         let number = row.get(0)?;
         let (rules, rules_error) = rules.of(connection, number, row.get(2)?, row.get(3)?)?;
-        let facts = Facts { rules_error, ..Facts::default() };
+        let waiting_since: Option<WallTime> = row.get(7)?;
+        let was_unknown = row.get(8)?;
+        let waits = waiting_since.map(|since| (since, was_unknown));
+        let facts = Facts { rules_error, waits, ..Facts::default() };
         let device_status = device_status(row, 4)?;
         judged.insert(number, Judged { device: row.get(1)?, rules, facts, device_status });
         Ok(())

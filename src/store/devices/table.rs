@@ -7,7 +7,7 @@
 //! [`DeviceTable::with`], so that what [`DeviceTable::unrecorded_in`] sees is never behind a durable position
 //! that was read before; and no lock is taken inside another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::indexed::{Indexed, Keyed};
+use super::membership::Former;
 use crate::fleet::presence::Signs;
 use crate::machine::device_state::{CertificateStatus, DeviceState};
 use crate::machine::replay::DeviceRecords;
@@ -33,6 +34,7 @@ const MARKED_MAX: usize = 16_384;
 #[must_use]
 pub fn signs_of(record: &DeviceState, server_started: WallTime) -> Signs {
     Signs {
+        is_waiting: record.is_waiting(),
         is_connected: record.link.is_some(),
         is_persistent: record.keep_connected,
         departure: record.departure,
@@ -96,6 +98,8 @@ pub struct DeviceTable {
     marked: Mutex<BTreeSet<DeviceId>>,
     /// Those whose record says that they are kept connected.
     persistent: AtomicU64,
+    /// Of devices whose records were taken over: certificates with a lower counter are dead.
+    lowest_counters: Mutex<BTreeMap<DeviceId, u32>>,
 }
 
 /// One device's record, and its shard's lock. Those that are kept connected are counted whatever is done to
@@ -140,6 +144,7 @@ impl Default for DeviceTable {
             devices: AtomicUsize::new(0),
             marked: Mutex::default(),
             persistent: AtomicU64::new(0),
+            lowest_counters: Mutex::default(),
         }
     }
 }
@@ -164,12 +169,43 @@ impl DeviceTable {
         let prefix = prefix(certificate);
         let device = self.certificates_of(prefix).lock().get(prefix).map(|owned| owned.device);
         match device {
-            Some(device) if self.records_of(device).lock().get(device.0).is_some() => {
-                CertificateStatus::Known(device)
-            }
-            Some(device) => CertificateStatus::Removed(device),
+            Some(device) => match self.records_of(device).lock().get(device.0) {
+                Some(record) if record.is_waiting() => CertificateStatus::Waiting(device),
+                Some(_) => CertificateStatus::Known(device),
+                None => CertificateStatus::Removed(device),
+            },
             None => CertificateStatus::Unknown,
         }
+    }
+
+    /// Certificates of the device with a lower counter are dead: its record was taken over. 0: it was not.
+    #[must_use]
+    pub fn certificate_floor(&self, device: DeviceId) -> u32 {
+        self.lowest_counters.lock().get(&device).copied().unwrap_or_default()
+    }
+
+    /// Notes that; 0 says nothing.
+    pub(super) fn note_floor(&self, device: DeviceId, floor: u32) {
+        if floor > 0 {
+            self.lowest_counters.lock().insert(device, floor);
+        }
+    }
+
+    /// Another machine is the device from now on: the certificates that it had are nobody's any more, and
+    /// this one is its own.
+    pub(super) fn replace_certificates(
+        &self,
+        device: DeviceId,
+        former: &Former,
+        certificate: &CertificateHash,
+    ) {
+        self.note_floor(device, former.floor);
+        for hash in &former.certificates {
+            let prefix = prefix(hash);
+            self.certificates_of(prefix).lock().remove(prefix);
+        }
+        self.note_certificate(device, certificate);
+        self.mark(device);
     }
 
     /// Works on one device's record under its shard's lock; `None` when there is no such device (any more).
@@ -223,6 +259,7 @@ impl DeviceTable {
     /// Takes a device out; its certificate stays known as that of a removed device. The record says which
     /// link it had.
     pub fn remove(&self, device: DeviceId) -> Option<DeviceState> {
+        self.lowest_counters.lock().remove(&device);
         let mut records = self.records_of(device).lock();
         let record = records.remove(device.0)?;
         self.devices.fetch_sub(1, Ordering::Relaxed);

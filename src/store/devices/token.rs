@@ -1,19 +1,20 @@
-//! Join tokens: who may enrol, until when, how often, into which group.
+//! Join tokens: who may enrol, until when, how often, into which group, under which names or as which device.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, params};
 
-use super::{Devices, InMemory, group};
-use crate::machine::token::TokenLife;
+use super::{Devices, InMemory, group, rows};
+use crate::machine::token::{TokenLife, fits};
 use crate::machine::wall_clock::Stretch;
 use crate::store::error::StoreError;
 use crate::store::meta;
 use crate::store::sql::Sql as _;
 use crate::wire::api::{Token, TokenState};
-use crate::wire::id::TokenId;
+use crate::wire::id::{DeviceId, TokenId};
 use crate::wire::limits::TOKEN_SECRET_BYTES;
+use crate::wire::printable::is_name;
 use crate::wire::time::WallTime;
 
 /// Time that a token is kept after it has expired: a late device is told that it expired, not that it never
@@ -21,7 +22,7 @@ use crate::wire::time::WallTime;
 const KEPT_AFTER_EXPIRY_MILLISECONDS: u64 = 30 * 24 * 3_600 * 1_000;
 
 /// Why a token lets nobody in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TokenRefusal {
     /// No such token, or its secret is another.
     #[error("the join token is not known here: make one with 'musterctl token create'")]
@@ -35,10 +36,31 @@ pub enum TokenRefusal {
     /// An administrator withdrew it.
     #[error("the join token was revoked: ask for another one")]
     Revoked,
+    /// It is for devices of other names.
+    #[error(
+        "the join token is for devices called '{names}', not for '{name}': enrol under such a name ('--name'), or with another token"
+    )]
+    Name {
+        /// The pattern of the names that it is for.
+        names: String,
+        /// The name of the device.
+        name: String,
+    },
+    /// It is for devices of certain names, and another device has this one.
+    #[error(
+        "another device is called '{name}' already, and the join token is for devices called '{names}' alone: when this is the same \
+         device, reimaged, 'musterctl device re-enrol' makes a token with which it takes its record over"
+    )]
+    NameTaken {
+        /// The pattern of the names that it is for.
+        names: String,
+        /// The name of the device.
+        name: String,
+    },
 }
 
 /// Limits of a new token.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NewToken {
     /// Path of the group that its devices join; made when it isn't there.
     pub group: String,
@@ -48,6 +70,34 @@ pub struct NewToken {
     pub expires_at: WallTime,
     /// Number of devices that may enrol with it.
     pub uses_max: u32,
+    /// The pattern of the names that it lets in ([`fits`]); `None`: any.
+    pub names: Option<String>,
+    /// The device whose record is taken over with it, in the group that it has; `None`: new devices come in.
+    pub device: Option<DeviceId>,
+    /// Whether an administrator must approve each device that comes with it.
+    pub approval: bool,
+}
+
+/// Permission of a token that lets a device in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Invitation {
+    /// The group to join.
+    pub(super) group: i64,
+    /// The pattern of names that it is bound to.
+    pub(super) names: Option<String>,
+    /// The number of the device whose record is taken over.
+    pub(super) device: Option<i64>,
+    /// Whether the device waits for approval.
+    pub(super) approval: bool,
+}
+
+/// The certificate that an invited device is to get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Invited {
+    /// The device whose record is taken over; `None`: a new one.
+    pub device: Option<DeviceId>,
+    /// Counter of the certificate.
+    pub counter: u32,
 }
 
 /// A token that was just made: the only time that its secret is seen.
@@ -114,20 +164,30 @@ impl Devices {
         self.change_tokens(move |connection| revoke(connection, id, now))
     }
 
-    /// Whether the token would let a device in now. Uses nothing up: [`Devices::enrol`] decides.
+    /// Whether the token would let a device of this name in now, and which certificate it is to get. Uses
+    /// nothing up: [`Devices::enrol`] decides.
     ///
     /// # Errors
-    /// [`StoreError::Token`] with the refusal, or when the file cannot be read.
+    /// [`StoreError::Token`] with the refusal, [`StoreError::DeviceRemoved`], or when the file cannot be
+    /// read.
     pub fn check_token(
         &self,
         id: TokenId,
         secret: &[u8; TOKEN_SECRET_BYTES],
+        name: &str,
         now: WallTime,
-    ) -> Result<(), StoreError> {
-        check(&*self.database.reader()?, id, secret, now).map(drop)
+    ) -> Result<Invited, StoreError> {
+        let reader = self.database.reader()?;
+        match check(&reader, id, secret, name, now)?.device {
+            None => Ok(Invited { device: None, counter: 1 }),
+            Some(number) => Ok(Invited {
+                device: Some(rows::id_of(&reader, number)?),
+                counter: rows::highest_counter(&reader, number)?.saturating_add(1),
+            }),
+        }
     }
 
-    fn change_tokens<T: Send + 'static>(
+    pub(super) fn change_tokens<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -145,8 +205,11 @@ pub(super) fn with_open_until<T>(
     Ok((change(connection)?, open_until(connection)?))
 }
 
-pub(super) const COLUMNS: &str =
-    "t.id, g.path, t.created_at, t.expires_at, t.uses_max, t.uses, t.revoked_at, t.is_over";
+pub(super) const COLUMNS: &str = "t.id, g.path, t.created_at, t.expires_at, t.uses_max, t.uses, t.revoked_at, t.is_over, t.names, d.id, d.name, t.approval";
+
+/// Tables of [`COLUMNS`].
+pub(super) const TABLES: &str =
+    "tokens t JOIN groups g ON g.id = t.group_id LEFT JOIN devices d ON d.number = t.device";
 
 /// The token, without its secret, as it is `now`. Of several reasons that close it the strongest is named: an
 /// administrator who revoked it wants to see that it is.
@@ -163,7 +226,19 @@ pub(super) fn from_row(row: &Row<'_>, now: WallTime) -> rusqlite::Result<Token> 
         TokenState::Valid
     };
     let (created_at, expires_at) = (created_at.into(), expires_at.into());
-    Ok(Token { id: row.get(0)?, state, group: row.get(1)?, uses, used, created_at, expires_at })
+    Ok(Token {
+        id: row.get(0)?,
+        state,
+        group: row.get(1)?,
+        uses,
+        used,
+        created_at,
+        expires_at,
+        names: row.get(8)?,
+        device: row.get(9)?,
+        device_name: row.get(10)?,
+        approval: row.get(11)?,
+    })
 }
 
 fn hash(secret: &[u8; TOKEN_SECRET_BYTES]) -> aws_lc_rs::digest::Digest {
@@ -175,15 +250,36 @@ fn create(connection: &Connection, new: &NewToken) -> Result<CreatedToken, Store
     let known = meta::wall_time(connection)?.unwrap_or(new.created_at).min(new.created_at);
     let long_over = known.0.saturating_sub(KEPT_AFTER_EXPIRY_MILLISECONDS);
     connection.run("DELETE FROM tokens WHERE expires_at < ?1", [WallTime(long_over)])?;
-    let group = group::find_or_create(connection, &new.group)?;
+    if let Some(names) = new.names.as_ref().filter(|names| !is_name(names)) {
+        return Err(StoreError::BadPattern(names.clone()));
+    }
+    let device = new.device.map(|device| rows::number_of(connection, device)).transpose()?;
+    let group = match device {
+        None => group::find_or_create(connection, &new.group)?,
+        Some(number) if rows::is_waiting(connection, number)? => {
+            return Err(StoreError::Waits(rows::name_of(connection, number)?));
+        }
+        Some(number) => rows::group_of(connection, number)?,
+    };
     let id = TokenId(meta::random_number()?);
     let mut secret = [0; TOKEN_SECRET_BYTES];
     aws_lc_rs::rand::fill(&mut secret)
         .map_err(|_| StoreError::Database("the system gives no random numbers".into()))?;
-    let sql = "INSERT INTO tokens (id, secret_hash, group_id, created_at, expires_at, uses_max)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
+    let sql = "INSERT INTO tokens
+            (id, secret_hash, group_id, created_at, expires_at, uses_max, names, device, approval)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
     let hash = hash(&secret);
-    let values = (id, hash.as_ref(), group, new.created_at, new.expires_at, new.uses_max);
+    let values = params![
+        id,
+        hash.as_ref(),
+        group,
+        new.created_at,
+        new.expires_at,
+        new.uses_max,
+        new.names,
+        device,
+        new.approval
+    ];
     if connection.run(sql, values)? == 0 {
         return Err(StoreError::IdTaken);
     }
@@ -191,7 +287,7 @@ fn create(connection: &Connection, new: &NewToken) -> Result<CreatedToken, Store
 }
 
 fn get(connection: &Connection, id: TokenId, now: WallTime) -> Result<Token, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM tokens t JOIN groups g ON g.id = t.group_id WHERE t.id = ?1");
+    let sql = format!("SELECT {COLUMNS} FROM {TABLES} WHERE t.id = ?1");
     connection.perhaps(&sql, [id], |row| from_row(row, now))?.ok_or(StoreError::NoToken(id))
 }
 
@@ -216,14 +312,16 @@ fn correct(connection: &Connection, known: WallTime, ran: Stretch, now: WallTime
     Ok(())
 }
 
-/// The group that the token lets a device join, if it lets it in. Uses nothing up.
+/// The permission that the token gives a device of this name, if it lets it in. Uses nothing up.
 fn check(
     connection: &Connection,
     id: TokenId,
     secret: &[u8; TOKEN_SECRET_BYTES],
+    name: &str,
     now: WallTime,
-) -> Result<i64, StoreError> {
-    let sql = "SELECT secret_hash, group_id, expires_at, uses_max, uses, revoked_at, is_over, created_at FROM tokens WHERE id = ?1";
+) -> Result<Invitation, StoreError> {
+    let sql = "SELECT secret_hash, group_id, expires_at, uses_max, uses, revoked_at, is_over, created_at, names, device, approval
+        FROM tokens WHERE id = ?1";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([id])?;
     let Some(row) = rows.next()? else { return Err(TokenRefusal::Unknown.into()) };
@@ -241,7 +339,18 @@ fn check(
     } else if uses >= uses_max {
         Err(TokenRefusal::UsedUp.into())
     } else {
-        Ok(row.get(1)?)
+        let invitation = Invitation {
+            group: row.get(1)?,
+            names: row.get(8)?,
+            device: row.get(9)?,
+            approval: row.get(10)?,
+        };
+        match &invitation.names {
+            Some(names) if !fits(names, name) => {
+                Err(TokenRefusal::Name { names: names.clone(), name: name.to_owned() }.into())
+            }
+            _ => Ok(invitation),
+        }
     }
 }
 
@@ -253,14 +362,21 @@ pub(super) fn open_until(connection: &Connection) -> Result<WallTime, StoreError
     Ok(latest.unwrap_or(WallTime(0)))
 }
 
-/// Checks the token and uses it once. The group to join.
+/// Checks the token and uses it once.
 pub(super) fn take(
     connection: &Connection,
     id: TokenId,
     secret: &[u8; TOKEN_SECRET_BYTES],
+    name: &str,
     now: WallTime,
-) -> Result<i64, StoreError> {
-    let group = check(connection, id, secret, now)?;
+) -> Result<Invitation, StoreError> {
+    let invitation = check(connection, id, secret, name, now)?;
     connection.run("UPDATE tokens SET uses = uses + 1 WHERE id = ?1", [id])?;
-    Ok(group)
+    Ok(invitation)
+}
+
+/// A device is gone: nobody takes its record over any more.
+pub(super) fn device_removed(connection: &Connection, number: i64, now: WallTime) -> Result<(), StoreError> {
+    let sql = "UPDATE tokens SET revoked_at = ?2 WHERE device = ?1 AND revoked_at IS NULL";
+    connection.run(sql, (number, now)).map(drop)
 }

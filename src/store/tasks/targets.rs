@@ -22,7 +22,9 @@ pub(super) fn enter(connection: &Connection, task: i64, targets: &TaskTargets) -
     let into = "INSERT OR IGNORE INTO task_targets (task, device)";
     Ok(match targets {
         TaskTargets::All => {
-            let sql = format!("{into} SELECT ?1, number FROM devices WHERE removed_at IS NULL");
+            let sql = format!(
+                "{into} SELECT ?1, number FROM devices WHERE removed_at IS NULL AND waiting_since IS NULL"
+            );
             connection.run(&sql, [task])?
         }
         TaskTargets::Group(path) => {

@@ -33,7 +33,7 @@ fn too_many(persistent: u64, more: u64, max: u64) -> StoreError {
 
 fn enrol_into(fleet: &Fleet, group: &str, device: DeviceId) {
     let (created_at, expires_at) = (WallTime(1_000), WallTime(2_000));
-    let new = NewToken { group: group.into(), created_at, expires_at, uses_max: 1 };
+    let new = NewToken { group: group.into(), created_at, expires_at, uses_max: 1, ..NewToken::default() };
     let token = fleet.devices().create_token(new).unwrap();
     fleet.enrol(&token, device, "late").unwrap();
 }

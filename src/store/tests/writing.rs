@@ -51,14 +51,15 @@ fn a_file_of_another_program_or_a_newer_muster_is_left_alone() {
 fn a_token_lets_in_until_its_time_its_uses_or_an_administrator_end_it() {
     let fleet = Fleet::new(1);
     let token = token(&fleet, 1);
-    let check = |secret, now| fleet.devices().check_token(token.token.id, secret, WallTime(now));
+    let check =
+        |secret, now| fleet.devices().check_token(token.token.id, secret, "a", WallTime(now)).map(drop);
     let refused = |refusal: TokenRefusal| Err(StoreError::Token(refusal));
     assert_eq!(check(&token.secret, 1_999), Ok(()));
     assert_eq!(check(&token.secret, 2_000), refused(TokenRefusal::Expired));
     let is_open = |now| fleet.devices().is_enrolment_open(WallTime(now));
     assert_eq!((is_open(1_999), is_open(2_000)), (true, false));
     assert_eq!(check(&[0; 24], 1_500), refused(TokenRefusal::Unknown));
-    let unknown = fleet.devices().check_token(TokenId(7), &token.secret, WallTime(1_500));
+    let unknown = fleet.devices().check_token(TokenId(7), &token.secret, "a", WallTime(1_500)).map(drop);
     assert_eq!(unknown, refused(TokenRefusal::Unknown));
     fleet.enrol(&token, DeviceId(1), "a").unwrap();
     assert_eq!(check(&token.secret, 1_500), refused(TokenRefusal::UsedUp));
@@ -84,10 +85,12 @@ fn a_clock_that_was_ahead_leaves_no_token_longer_than_its_life_and_one_that_is_s
         created_at: WallTime(900_000_000),
         expires_at: WallTime(900_003_600),
         uses_max: 1,
+        ..NewToken::default()
     };
     let ahead = fleet.devices().create_token(ahead).unwrap();
-    let check =
-        |token: &CreatedToken, now| fleet.devices().check_token(token.token.id, &token.secret, WallTime(now));
+    let check = |token: &CreatedToken, now| {
+        fleet.devices().check_token(token.token.id, &token.secret, "a", WallTime(now)).map(drop)
+    };
     let is_open = |now| fleet.devices().is_enrolment_open(WallTime(now));
     let expired = Err(StoreError::Token(TokenRefusal::Expired));
     // It was 5,000 by a clock that was right, and is 1,500 now.
@@ -233,10 +236,16 @@ fn a_token_that_is_long_over_is_forgotten_when_another_is_made() {
     let fleet = Fleet::new(0);
     let first = token(&fleet, 1);
     let later = WallTime(2_001 + 30 * 24 * 3_600 * 1_000);
-    let new = NewToken { group: "/x".into(), created_at: later, expires_at: later, uses_max: 1 };
+    let new = NewToken {
+        group: "/x".into(),
+        created_at: later,
+        expires_at: later,
+        uses_max: 1,
+        ..NewToken::default()
+    };
     assert_eq!(fleet.devices().create_token(new).unwrap().token.group, "/x");
     assert_eq!(fleet.counts().tokens, 1);
-    let refused = fleet.devices().check_token(first.token.id, &first.secret, later);
+    let refused = fleet.devices().check_token(first.token.id, &first.secret, "a", later).map(drop);
     assert_eq!(refused, Err(StoreError::Token(TokenRefusal::Unknown)));
 }
 

@@ -14,6 +14,8 @@
 //! | `GET /v1/devices/{name or id}` | | [`DeviceDetail`] |
 //! | `PATCH /v1/devices/{name or id}` | [`DeviceChange`] | [`Device`] |
 //! | `DELETE /v1/devices/{name or id}` | | [`Device`] |
+//! | `POST /v1/devices/{name or id}/approve` | [`Approval`] | [`Device`] |
+//! | `POST /v1/devices/{name or id}/re-enrol` | [`ReEnrolment`] | [`CreatedToken`] |
 //! | `GET /v1/devices/{name or id}/why` | | [`Why`] |
 //! | `POST /v1/syncs` | [`CallRequest`] | one [`CallLine`] a line |
 //! | `GET /v1/applications` | [`ApplicationQuery`] | [`Page`] of [`InstalledApplication`] |
@@ -94,10 +96,10 @@ pub use task::{
 };
 pub use timestamp::Timestamp;
 pub use token::{
-    CreatedToken, NewToken, TOKEN_TTL_SECONDS_DEFAULT, TOKEN_TTL_SECONDS_MAX, TOKEN_USES_MAX, Token,
-    TokenState,
+    Approval, CreatedToken, NewToken, RE_ENROLMENT_TTL_SECONDS_DEFAULT, ReEnrolment,
+    TOKEN_TTL_SECONDS_DEFAULT, TOKEN_TTL_SECONDS_MAX, TOKEN_USES_MAX, Token, TokenState,
 };
-pub use why::{UnsettledSettings, Why, WhyFacts};
+pub use why::{UnsettledSettings, Waiting, Why, WhyFacts};
 
 /// Most items of one page. Keeps an answer below about a megabyte, and a query on the store short.
 pub const PAGE_ITEMS_MAX: u32 = 1_000;

@@ -65,5 +65,5 @@ pinned! {
         ExplainedKey;
     status: Status;
     task: NewTask, CreatedTask, TaskQuery, Task, TaskDetail, RunQuery, TaskRun, RunDetail;
-    token: NewToken, CreatedToken, Token, PageQuery;
+    token: NewToken, CreatedToken, ReEnrolment, Approval, Token, PageQuery;
 }

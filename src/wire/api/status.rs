@@ -94,6 +94,9 @@ pub struct DeviceCounts {
     pub lost: u64,
     /// Enrolled and never heard of again.
     pub never_seen: u64,
+    /// Those that wait for an administrator to approve them.
+    #[serde(default)]
+    pub waiting: u64,
     /// Nothing is known against them.
     #[serde(default)]
     pub ok: u64,

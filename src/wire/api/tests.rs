@@ -27,6 +27,10 @@ fn a_token_that_was_made_is_flat_and_its_debug_keeps_the_secret() {
             used: 1,
             created_at: Timestamp(WallTime(0)),
             expires_at: Timestamp(WallTime(1)),
+            names: None,
+            device: None,
+            device_name: None,
+            approval: false,
         },
         token: "muster1-secret".into(),
     };

@@ -3,11 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
-use crate::wire::id::TokenId;
+use crate::wire::id::{DeviceId, TokenId};
 use crate::wire::named::named;
 
 /// Life of a join token when the request does not say: long enough to walk to a device.
 pub const TOKEN_TTL_SECONDS_DEFAULT: u64 = 60 * 60;
+
+/// Life of a token for a re-enrolment when the request does not say: a day, to install a machine anew.
+pub const RE_ENROLMENT_TTL_SECONDS_DEFAULT: u64 = 24 * 60 * 60;
 
 /// Longest life of a join token. A token is an open door: a year is already long.
 pub const TOKEN_TTL_SECONDS_MAX: u64 = 366 * 24 * 60 * 60;
@@ -25,6 +28,29 @@ pub struct NewToken {
     /// Number of devices that may enrol with it, 1 to [`TOKEN_USES_MAX`]; left out: 1.
     pub uses: Option<u32>,
     /// Path of the group that the devices come into; left out: the root, `/`. Made when it doesn't exist.
+    pub group: Option<String>,
+    /// Pattern of the names that it lets in: `*` stands for any text, `?` for one character; left out: any.
+    pub names: Option<String>,
+    /// Whether an administrator must approve each device that enrols with it.
+    pub approval: bool,
+}
+
+/// Asks for a join token with which another machine takes a device's record over.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReEnrolment {
+    /// Time for which it may be used, 1 to [`TOKEN_TTL_SECONDS_MAX`]; left out:
+    /// [`RE_ENROLMENT_TTL_SECONDS_DEFAULT`].
+    pub ttl_seconds: Option<u64>,
+}
+
+/// Approves a device that waits: what is left out stays.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Approval {
+    /// Its name from now on.
+    pub name: Option<String>,
+    /// Path of its group; made when it doesn't exist.
     pub group: Option<String>,
 }
 
@@ -62,6 +88,18 @@ pub struct Token {
     pub created_at: Timestamp,
     /// When its time is over.
     pub expires_at: Timestamp,
+    /// Pattern of the names that it lets in; null: any.
+    #[serde(default)]
+    pub names: Option<String>,
+    /// The device whose record is taken over with it; null: new devices come in.
+    #[serde(default)]
+    pub device: Option<DeviceId>,
+    /// That device's name.
+    #[serde(default)]
+    pub device_name: Option<String>,
+    /// Whether an administrator must approve each device that enrols with it.
+    #[serde(default)]
+    pub approval: bool,
 }
 
 /// A join token that has just been made.

@@ -27,6 +27,15 @@ pub struct UnsettledSettings {
     pub reported: Option<SettingsReport>,
 }
 
+/// A device's wait for approval.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether it came with a certificate of this server that was not known here any more.
+    pub was_unknown: bool,
+}
+
 /// Known facts about a device's way to the server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WhyFacts {
@@ -74,6 +83,9 @@ pub struct WhyFacts {
     /// Why it seems that another device uses its identity; null: nothing seems so.
     #[serde(default)]
     pub shared_identity: Option<String>,
+    /// Its wait for approval; null: it does not wait.
+    #[serde(default)]
+    pub waiting: Option<Waiting>,
     /// Why its events wait on it; null: they do not.
     #[serde(default)]
     pub events_held: Option<String>,

@@ -156,6 +156,7 @@ fn any_to_agent() -> impl Strategy<Value = ToAgent> {
                 notice_key: key.map(|byte| !byte),
                 trust_label: 5,
                 voucher_floor: 6,
+                is_waiting: true,
             }))),
         (any::<u64>(), any::<u32>(), any::<Option<u32>>()).prop_map(|(epoch, next_seconds, keep_seconds)| {
             ToAgent::InSync(InSync {

@@ -150,6 +150,9 @@ pub struct Enrolled {
     /// As in [`Trust`].
     #[cbor(n(7), default)]
     pub voucher_floor: u32,
+    /// Whether it waits for an administrator to approve it before it is served.
+    #[cbor(n(8), default, skip_if = "is_false")]
+    pub is_waiting: bool,
 }
 
 impl std::fmt::Debug for Enrolled {

@@ -194,6 +194,7 @@ fn bodies() -> Vec<Vec<u8>> {
             notice_key: [2; 32],
             trust_label: LARGE,
             voucher_floor: 1,
+            is_waiting: false,
         })),
         ToAgent::RenewNow,
         ToAgent::Renewed(Renewed { certificate: vec![0x30; 400] }),

@@ -4,7 +4,7 @@ use crate::journal::{FileStorage, Flusher, Item, Journal, Opened, Options, Posit
 use crate::machine::command::{SectionOutcome, StatisticsOutcome};
 use crate::machine::record;
 use crate::store::query::{self, DeviceKey};
-use crate::store::testing;
+use crate::store::{Enrolment, NewToken, testing};
 use crate::wire::event::{Event, Severity};
 use crate::wire::id::Epoch;
 use crate::wire::section::{ApplicationCondition, Condition};
@@ -241,4 +241,34 @@ fn a_status_that_could_not_be_stored_is_stored_later() {
     fixture.step(NOW);
     assert!(fixture.events().is_empty());
     assert_eq!(fixture.shown(device).0, Status::Warning);
+}
+
+#[test]
+fn a_device_waits_for_approval_for_thirty_days_of_a_clock_that_is_believed() {
+    let mut fixture = Fixture::new(1);
+    let token = NewToken {
+        group: "/".into(),
+        created_at: NOW,
+        expires_at: at(HOUR),
+        uses_max: 1,
+        approval: true,
+        ..NewToken::default()
+    };
+    let token = fixture.store.devices().create_token(token).unwrap();
+    let device = DeviceId(0x77);
+    let enrolment = Enrolment { now: NOW, ..testing::enrolment(&token, device, "kiosk") };
+    testing::wait(|done| fixture.store.devices().enrol(enrolment, done)).unwrap();
+    fixture.step(at(10));
+    assert_eq!(fixture.shown(device).0, Status::Warning);
+    let over = at(WAITING_MILLISECONDS);
+    for _ in 0..3 {
+        fixture.step(at(WAITING_MILLISECONDS - 1));
+        fixture.step_by(over, AgeTime { may_expire: false, ..over.into() });
+    }
+    assert!(fixture.store.table().get(device).is_some());
+    for seconds in 1..4 {
+        fixture.step(WallTime(over.0 + seconds * 1_000));
+    }
+    assert!(fixture.store.table().get(device).is_none());
+    assert!(fixture.store.table().get(fixture.devices[0]).is_some());
 }

@@ -68,7 +68,9 @@ pub(crate) fn enrol(
 fn enrol_one(server: &ServerAddress, token: &JoinToken, device: usize) -> Result<Identity, EnrollError> {
     let mut attempt = 1;
     loop {
-        let outcome = enroll(server, token, &super::name(device), KeyType::Ed25519, Clock::new().now().wall);
+        let now = Clock::new().now().wall;
+        let outcome =
+            enroll(server, token, &super::name(device), KeyType::Ed25519, now).map(|new| new.identity);
         let wait = match &outcome {
             Err(EnrollError::Later(seconds)) => u64::from(*seconds),
             Err(EnrollError::Unreachable { .. } | EnrollError::Link { .. }) => 1,

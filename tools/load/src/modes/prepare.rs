@@ -313,7 +313,12 @@ fn token(client: &mut Client, request: StageRequest) -> Result<JoinToken, Failur
         .create_group(&NewGroup { path: path.clone(), interval_seconds: None, keep_connected })
         .map_err(Failure::refused)?;
     let uses = u32::try_from(request.devices).unwrap_or(u32::MAX);
-    let new = NewToken { ttl_seconds: Some(TOKEN_SECONDS), uses: Some(uses), group: Some(path) };
+    let new = NewToken {
+        ttl_seconds: Some(TOKEN_SECONDS),
+        uses: Some(uses),
+        group: Some(path),
+        ..NewToken::default()
+    };
     let created = client.create_token(&new).map_err(Failure::refused)?;
     created.token.parse().map_err(Failure::refused)
 }

@@ -1,0 +1,216 @@
+//! Tokens that are bound, records that are taken over, devices that wait for approval.
+
+use crate::machine::device_state::CertificateStatus;
+use crate::store::query::{self, DeviceFilter};
+use crate::store::testing::{Fleet, all, application, enrolment, inventory, token, wait};
+use crate::store::{
+    CreatedToken, DeviceChange, EnrolledDevice, Enrolment, GroupChange, Invited, NewToken, StoreError,
+    TokenRefusal, WAITING_MAX,
+};
+use crate::wire::id::{CertificateHash, DeviceId};
+use crate::wire::time::WallTime;
+
+const NOW: WallTime = WallTime(1_500);
+
+fn new(uses_max: u32) -> NewToken {
+    let (created_at, expires_at) = (WallTime(1_000), WallTime(2_000));
+    NewToken { group: "/shops".into(), created_at, expires_at, uses_max, ..NewToken::default() }
+}
+
+fn of_names(fleet: &Fleet, names: &str) -> CreatedToken {
+    let new = NewToken { names: Some(names.into()), ..new(10) };
+    fleet.devices().create_token(new).unwrap()
+}
+
+fn for_approval(fleet: &Fleet, uses_max: u32) -> CreatedToken {
+    fleet.devices().create_token(NewToken { approval: true, ..new(uses_max) }).unwrap()
+}
+
+fn re_enrolment(fleet: &Fleet, device: DeviceId) -> CreatedToken {
+    fleet.devices().create_token(NewToken { device: Some(device), ..new(1) }).unwrap()
+}
+
+#[test]
+fn a_token_for_certain_names_lets_no_other_in_and_nobody_under_a_number() {
+    let fleet = Fleet::new(0);
+    let token = of_names(&fleet, "kiosk-1?");
+    let refused = |name: &str| {
+        let (names, name) = ("kiosk-1?".to_owned(), name.to_owned());
+        Err(StoreError::Token(TokenRefusal::Name { names, name }))
+    };
+    for name in ["desk-17", "kiosk-1", ""] {
+        assert_eq!(fleet.enrol(&token, DeviceId(1), name).map(drop), refused(name));
+        let check = fleet.devices().check_token(token.token.id, &token.secret, name, NOW);
+        assert_eq!(check.map(drop), refused(name));
+    }
+    let enrolled = fleet.enrol(&token, DeviceId(1), "Kiosk-17").unwrap();
+    assert_eq!((enrolled.name.as_str(), enrolled.group.as_str()), ("Kiosk-17", "/shops"));
+    // One that was reimaged would come back as kiosk-17-2.
+    let taken = fleet.enrol(&token, DeviceId(2), "kiosk-17").unwrap_err();
+    assert!(taken.to_string().contains("'musterctl device re-enrol'"), "{taken}");
+    let listed = query::tokens(&fleet.reader().unwrap(), &all(), NOW).unwrap().items;
+    let listed = listed.iter().find(|listed| listed.id == token.token.id).unwrap();
+    assert_eq!((listed.used, listed.names.as_deref()), (1, Some("kiosk-1?")), "a refusal uses nothing up");
+    // A peer without the secret is not told the names.
+    let stranger = fleet.devices().check_token(token.token.id, &[0; 24], "desk-17", NOW);
+    assert_eq!(stranger, Err(StoreError::Token(TokenRefusal::Unknown)));
+    for bad in ["", " a", "a\nb", &"x".repeat(256)] {
+        let bad = NewToken { names: Some(bad.into()), ..new(1) };
+        assert!(matches!(fleet.devices().create_token(bad), Err(StoreError::BadPattern(_))));
+    }
+}
+
+/// The enrolment of a machine that takes the record of a device over.
+fn other_machine(token: &CreatedToken, device: DeviceId, counter: u32) -> Enrolment {
+    let certificate = CertificateHash::of(format!("another machine {counter}").as_bytes());
+    Enrolment { certificate, counter, ..enrolment(token, device, "localhost") }
+}
+
+fn take_over(fleet: &Fleet, enrolment: Enrolment) -> Result<EnrolledDevice, StoreError> {
+    wait(|done| fleet.devices().enrol(enrolment, done))
+}
+
+#[test]
+fn a_record_that_is_taken_over_keeps_all_and_its_old_certificate_is_dead_at_that_moment() {
+    let mut fleet = Fleet::new(2);
+    let device = fleet.devices[0];
+    fleet
+        .devices()
+        .change(device, DeviceChange { group: Some("/shops".into()), ..DeviceChange::default() })
+        .unwrap();
+    let set: Vec<_> = (0..3).map(application).collect();
+    fleet.store(inventory(device, 1, None, &set));
+    let old = CertificateHash::of(&device.0.to_be_bytes());
+    let token = re_enrolment(&fleet, device);
+    assert_eq!((token.token.device, token.token.group.as_str()), (Some(device), "/shops"));
+    assert_eq!(token.token.device_name.as_deref(), Some("device"));
+    let invited = fleet.devices().check_token(token.token.id, &token.secret, "localhost", NOW).unwrap();
+    assert_eq!(invited, Invited { device: Some(device), counter: 2 });
+    let new = other_machine(&token, device, 2);
+    let certificate = new.certificate;
+    // A counter that is not above all others would let the old machine in with it.
+    let stale = Enrolment { counter: 1, ..new.clone() };
+    assert_eq!(take_over(&fleet, stale).map(drop), Err(StoreError::CounterTaken(device)));
+    assert_eq!(fleet.table().by_certificate(&old), CertificateStatus::Known(device));
+
+    let enrolled = take_over(&fleet, new).unwrap();
+    assert_eq!(
+        (enrolled.device, enrolled.name.as_str(), enrolled.group.as_str()),
+        (device, "device", "/shops")
+    );
+    for _ in 0..2 {
+        assert_eq!(fleet.table().by_certificate(&old), CertificateStatus::Unknown);
+        assert_eq!(fleet.table().by_certificate(&certificate), CertificateStatus::Known(device));
+        assert_eq!((fleet.table().certificate_floor(device), fleet.table().len()), (2, 2));
+        assert_eq!(fleet.table().certificate_floor(fleet.devices[1]), 0);
+        assert_eq!(fleet.inventory_of(device).len(), 3, "its history stays");
+        fleet.reopen();
+    }
+    let second = take_over(&fleet, other_machine(&token, device, 3));
+    assert_eq!(second.map(drop), Err(StoreError::Token(TokenRefusal::UsedUp)));
+    let again = re_enrolment(&fleet, device);
+    let invited = fleet.devices().check_token(again.token.id, &again.secret, "", NOW).unwrap();
+    assert_eq!(invited.counter, 3);
+    // A device that is gone has no record to be taken over.
+    fleet.devices().remove(device, NOW).unwrap();
+    let gone = take_over(&fleet, other_machine(&again, device, 3));
+    assert_eq!(gone.map(drop), Err(StoreError::Token(TokenRefusal::Revoked)));
+    assert!(!fleet.devices().is_enrolment_open(NOW), "no token lets anybody in");
+}
+
+#[test]
+fn of_two_machines_with_one_token_one_takes_the_record_over() {
+    let fleet = Fleet::new(1);
+    let device = fleet.devices[0];
+    let token = re_enrolment(&fleet, device);
+    let (sender, outcomes) = crossbeam_channel::bounded(2);
+    for number in 0..2_u8 {
+        // Both were issued the same counter before either was stored.
+        let certificate = CertificateHash::of(&[number]);
+        let enrolment = Enrolment { certificate, ..other_machine(&token, device, 2) };
+        let sender = sender.clone();
+        fleet.devices().enrol(enrolment, move |outcome| sender.send((certificate, outcome)).unwrap());
+    }
+    let outcomes: Vec<_> = (0..2).map(|_| outcomes.recv().unwrap()).collect();
+    for (certificate, outcome) in outcomes {
+        let status = fleet.table().by_certificate(&certificate);
+        match outcome {
+            Ok(_) => assert_eq!(status, CertificateStatus::Known(device)),
+            Err(error) => {
+                assert_eq!(error, StoreError::Token(TokenRefusal::UsedUp));
+                assert_eq!(status, CertificateStatus::Unknown);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_device_that_waits_is_nothing_but_that_until_it_is_approved() {
+    let mut fleet = Fleet::new(1);
+    let change = GroupChange { keep_connected: Some(Some(true)), interval_seconds: Some(Some(60)) };
+    fleet.devices().set_group("/shops", change).unwrap();
+    let token = for_approval(&fleet, 3);
+    let enrolled = fleet.enrol(&token, DeviceId(7), "kiosk").unwrap();
+    assert!(enrolled.is_waiting);
+    let certificate = CertificateHash::of(&7_u64.to_be_bytes());
+    for _ in 0..2 {
+        assert_eq!(fleet.table().by_certificate(&certificate), CertificateStatus::Waiting(DeviceId(7)));
+        assert_eq!(fleet.table().persistent(), 0, "no room is kept for it");
+        let reader = fleet.reader().unwrap();
+        assert_eq!(query::device_ids(&reader, None).unwrap(), fleet.devices, "it is not called");
+        let rows = query::devices(&reader, &DeviceFilter::default(), &all()).unwrap().items;
+        assert_eq!(rows[1].waits, Some((NOW, false)));
+        let facts = fleet.devices().facts_of(&[DeviceId(7)], NOW).unwrap();
+        assert_eq!(facts[0].facts.waits, Some((NOW, false)));
+        drop(reader);
+        fleet.reopen();
+    }
+    let keep = DeviceChange { keep_connected: Some(Some(true)), ..DeviceChange::default() };
+    fleet.devices().change(DeviceId(7), keep).unwrap();
+    assert_eq!(fleet.table().persistent(), 0);
+    assert_eq!(
+        fleet.devices().create_token(NewToken { device: Some(DeviceId(7)), ..new(1) }).map(drop),
+        Err(StoreError::Waits("kiosk".into()))
+    );
+    let approval = DeviceChange { name: Some("kiosk-17".into()), ..DeviceChange::default() };
+    fleet.devices().approve(DeviceId(7), approval).unwrap();
+    for _ in 0..2 {
+        assert_eq!(fleet.table().by_certificate(&certificate), CertificateStatus::Known(DeviceId(7)));
+        let record = fleet.table().get(DeviceId(7)).unwrap();
+        assert_eq!((record.keep_connected, record.interval_seconds()), (true, 60));
+        fleet.reopen();
+    }
+    let again = fleet.devices().approve(DeviceId(7), DeviceChange::default());
+    assert_eq!(again, Err(StoreError::NotWaiting("kiosk-17".into())));
+    // One that is not wanted.
+    fleet.enrol(&token, DeviceId(8), "kiosk").unwrap();
+    fleet.devices().remove(DeviceId(8), NOW).unwrap();
+    let status = fleet.table().by_certificate(&CertificateHash::of(&8_u64.to_be_bytes()));
+    assert_eq!(status, CertificateStatus::Removed(DeviceId(8)));
+    let refused = fleet.devices().approve(DeviceId(8), DeviceChange::default());
+    assert_eq!(refused, Err(StoreError::DeviceRemoved(DeviceId(8))));
+}
+
+#[test]
+fn ten_thousand_devices_may_wait_and_not_one_more_until_there_is_room() {
+    let fleet = Fleet::new(0);
+    let approved = for_approval(&fleet, u32::MAX);
+    let (sender, outcomes) = crossbeam_channel::unbounded();
+    let mut entered = 0;
+    for batch in 0..10 {
+        for number in 0..1_000_u64 {
+            let device = DeviceId((1 + batch * 1_000 + number) << 33);
+            let sender = sender.clone();
+            let done = move |outcome: Result<EnrolledDevice, _>| sender.send(outcome.map(drop)).unwrap();
+            fleet.devices().enrol(enrolment(&approved, device, "kiosk"), done);
+        }
+        entered += (0..1_000).filter(|_| outcomes.recv().unwrap().is_ok()).count();
+    }
+    assert_eq!(entered as u64, WAITING_MAX);
+    let full = fleet.enrol(&approved, DeviceId(7), "kiosk").map(drop);
+    assert_eq!(full, Err(StoreError::TooManyWaiting(WAITING_MAX)));
+    // Those that come without waiting are let in all the same.
+    fleet.enrol(&token(&fleet, 1), DeviceId(7), "kiosk").unwrap();
+    fleet.devices().approve(DeviceId(1 << 33), DeviceChange::default()).unwrap();
+    fleet.enrol(&approved, DeviceId(9), "kiosk").unwrap();
+}
