@@ -30,7 +30,8 @@
 //!
 //! A device that waits has enrolled and is given nothing: no settings, no tasks, no calls, and nothing that
 //! it says is taken. `muster-agent status` and `check` on it say so; it looks once a minute whether it was
-//! approved. At most 10,000 wait at a time, and one that waited for 30 days is removed.
+//! approved. At most 10,000 wait at a time, and one that waited for 30 days is removed. Devices that a
+//! restored server does not know any more wait in the same list ([`operations`](super::operations)).
 //!
 //! # A machine that was reimaged
 //!

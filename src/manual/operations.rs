@@ -95,8 +95,8 @@
 //! record, and gives everything to the owner of the directory. Until all of it is there no server starts on
 //! it. It draws a new server epoch, and says the consequences:
 //!
-//! - Devices come by themselves: certificate and keys are the same. Nobody has to enrol again but those that
-//!   enrolled after the backup.
+//! - Devices come by themselves: certificate and keys are the same. Those that enrolled after the backup are
+//!   to be approved.
 //! - Sections that differ are brought over whole once.
 //! - Devices send the events again that they still have and the server has not
 //!   ([`delivery`](super::delivery)). An event that was acknowledged after the backup and is no longer on a
@@ -111,8 +111,12 @@
 //! Stop the old server for good before the restored one starts: devices can't tell them apart.
 //!
 //! Devices that enrolled after the backup was made are not known to the restored server. It has issued their
-//! certificates itself, and so tells them that they are not enrolled any more, names each in its log and
-//! raises one event (`not_enrolled_any_more`): enrol them again with `muster-agent enroll --force`.
+//! certificates itself, and so has them wait for approval: they are in `musterctl device list --presence
+//! waiting`, as `device-` and their id, the log names each, and one event is raised
+//! (`not_enrolled_any_more`). `musterctl device approve ID --name kiosk-17 --group /shops` takes a device
+//! back, which is in sync within about a minute; nobody has to visit it. `musterctl device remove ID` is for
+//! one that had been removed since the backup. A thousand of them wait at a time, and the others look again
+//! each hour.
 //!
 //! Files of `store/` are never to be copied by hand while a server runs, nor one without the other:
 //! `muster.db` beside the `-wal` of another moment is a database that never was. A start finds that, refuses,

@@ -63,7 +63,7 @@ When a server starts there:
   - Devices send the events again that they still have. Events that the old server acknowledged after
     {at} and that devices no longer have are lost.
   - What administrators changed since then is as it was: groups, policies, settings, tasks. Devices that enrolled
-    since must enrol again; devices that were removed since are back; join tokens that were withdrawn or used
+    since wait for approval ('musterctl device approve'); devices that were removed since are back; join tokens that were withdrawn or used
     since are good again: look at 'musterctl token list' and 'musterctl device list'.
 Stop the old server for good before you start this one: devices can't tell them apart.
 

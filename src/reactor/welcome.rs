@@ -64,7 +64,8 @@ impl<B: Backend> Reactor<B> {
                 return self.turn_away(slot, code, TAKEN_OVER, reason);
             }
             Some(CertificateStatus::Unknown) => {
-                let message = "this device is not enrolled at this server any more; to come back it has to enrol again with a new token";
+                let message = "this device is not enrolled at this server any more, and as many such devices wait for approval as may: \
+                     it looks again within an hour. To come back as a new device it has to enrol again with a new token";
                 return self.turn_away(
                     slot,
                     ErrorCode::NotEnrolled,

@@ -1,7 +1,7 @@
 //! Membership: the device table, as TLS asks for it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -9,76 +9,98 @@ use super::identity::Identity;
 use super::presence::{Announcer, own_event};
 use crate::reactor::Clock;
 use crate::reactor::channel::{CertificateStatus, Membership};
-use crate::store::table::DeviceTable;
+use crate::store::{Store, StoreError, UnknownDevice};
 use crate::wire::certificate::Issued as Issue;
 use crate::wire::event::Severity;
 use crate::wire::id::{CertificateHash, DeviceId};
+use crate::wire::time::{Moment, WallTime};
 
-/// Most devices that are named in the log because they are not enrolled here any more, in devices.
-const NAMED_MAX: usize = 1_000;
+/// Pause after which it is looked again whether one more device may wait for approval.
+const FULL_SECONDS: u64 = 60;
 
 /// The fleet's certificates, asked in the middle of a handshake and again when a session is resumed; and
 /// those that this server has issued and does not know any more, because its state was restored from a
-/// copy: those are told to enrol again, and an administrator that they come.
+/// copy: their devices wait for approval, and an administrator is told that they come.
 pub(super) struct Issued {
-    table: Arc<DeviceTable>,
+    store: Store,
     identity: Arc<Identity>,
     announcer: Announcer,
     clock: Clock,
-    named: Mutex<BTreeSet<DeviceId>>,
+    offers: Arc<Offers>,
+}
+
+/// Devices that were offered to administrators since the start.
+#[derive(Default)]
+struct Offers {
+    /// There were some.
+    has_said: AtomicBool,
+    /// As many wait as may, as far as is known; until it is looked at again.
+    full_until: Mutex<Moment>,
 }
 
 impl Issued {
-    pub(super) fn new(
-        table: Arc<DeviceTable>,
-        identity: Arc<Identity>,
-        announcer: Announcer,
-        clock: Clock,
-    ) -> Self {
-        Self { table, identity, announcer, clock, named: Mutex::default() }
+    pub(super) fn new(store: Store, identity: Arc<Identity>, announcer: Announcer, clock: Clock) -> Self {
+        Self { store, identity, announcer, clock, offers: Arc::default() }
     }
 
-    fn say(&self, device: DeviceId) {
-        let mut named = self.named.lock();
-        let is_first = named.is_empty();
-        if named.len() >= NAMED_MAX || !named.insert(device) {
-            return;
-        }
-        drop(named);
-        log::warn!(
-            "device {device} has a certificate of this server and is not enrolled here any more: the server was restored from a copy that is \
-             older than its enrolment. It has to enrol again ('muster-agent enroll --force')"
-        );
-        if is_first {
-            let now = self.clock.now().wall;
-            let message = format!(
-                "devices come that enrolled at this server and are not known here any more, first {device}; the log names each: \
-                 the server was restored from an older copy, and they have to enrol again"
-            );
-            let fields = [("device", device.to_string())];
-            let event = own_event(Severity::Warning, "not_enrolled_any_more", message, now, fields);
-            self.announcer.say_of_server(&event, now);
-        }
-    }
-}
-
-impl Issued {
-    /// Returns the status of a certificate that is not in the table.
+    /// Returns the status of a certificate that is not in the table, and whose owner has the key.
     pub(super) fn status_of_unseen(&self, certificate: &[u8]) -> CertificateStatus {
         let Some(Issue { device, counter }) = self.identity.issued(certificate) else {
             return CertificateStatus::Unknown;
         };
-        if counter < self.table.certificate_floor(device) {
+        if counter < self.store.table().certificate_floor(device) {
             return CertificateStatus::Superseded(device);
         }
-        self.say(device);
-        CertificateStatus::Unknown
+        self.offer(device, counter, CertificateHash::of(certificate))
+    }
+
+    /// Has a device wait for approval that this server has enrolled and does not know any more. Without room
+    /// it is not enrolled, and comes again.
+    fn offer(&self, device: DeviceId, counter: u32, certificate: CertificateHash) -> CertificateStatus {
+        let now = self.clock.now();
+        if now.moment < *self.offers.full_until.lock() {
+            return CertificateStatus::Unknown;
+        }
+        let (offers, announcer) = (self.offers.clone(), self.announcer.clone());
+        let unknown = UnknownDevice { device, certificate, counter, now: now.wall };
+        self.store.devices().offer(unknown, move |is_new| match is_new {
+            Ok(true) => offers.say(&announcer, device, now.wall),
+            Ok(false) => {}
+            Err(error) => {
+                log::warn!(
+                    "device {device} is not enrolled here any more, and can't wait for approval: {error}"
+                );
+                if matches!(error, StoreError::TooManyWaiting(_)) {
+                    *offers.full_until.lock() = now.moment.plus_seconds(FULL_SECONDS);
+                }
+            }
+        });
+        CertificateStatus::Waiting(device)
+    }
+}
+
+impl Offers {
+    fn say(&self, announcer: &Announcer, device: DeviceId, now: WallTime) {
+        log::warn!(
+            "device {device} has a certificate of this server and is not enrolled here any more: the server was restored from a copy that is \
+             older than its enrolment. It waits for approval ('musterctl device approve {device}')"
+        );
+        if self.has_said.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let message = format!(
+            "devices come that enrolled at this server and are not known here any more, first {device}: the server was restored from an older \
+             copy. They wait for approval ('musterctl device list --presence waiting')"
+        );
+        let fields = [("device", device.to_string())];
+        let event = own_event(Severity::Warning, "not_enrolled_any_more", message, now, fields);
+        announcer.say_of_server(&event, now);
     }
 }
 
 impl Membership for Issued {
     fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus {
-        self.table.by_certificate(certificate)
+        self.store.table().by_certificate(certificate)
     }
 
     fn has_issued(&self, certificate: &[u8]) -> bool {

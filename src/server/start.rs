@@ -142,7 +142,7 @@ impl Parts {
         let (jobs, assignments) = jobs();
         let announcer = Announcer::new(journal.clone(), counters.clone(), clock.clone());
         running.announcer = Some(announcer.clone());
-        let members = Issued::new(store.table().clone(), identity.clone(), announcer.clone(), clock.clone());
+        let members = Issued::new(store.clone(), identity.clone(), announcer.clone(), clock.clone());
         let backend = Arc::new(LiveBackend {
             store: store.clone(),
             journal: journal.clone(),

@@ -3,7 +3,7 @@
 
 use std::process::Output;
 
-use crate::kit::{Running, Site, error_of, eventually};
+use crate::kit::{Running, Site, error_of, eventually, musterd, succeed};
 use serde_json::Value;
 
 fn token(site: &Site, arguments: &[&str]) -> String {
@@ -190,4 +190,45 @@ fn of_two_machines_with_one_take_over_token_one_is_the_device() {
     wait_until_in_sync(winner);
     let gone = site.ctl(&["device", "re-enrol", "nobody"]);
     assert_eq!(gone.status.code(), Some(1));
+}
+
+#[test]
+fn a_server_restored_from_before_an_enrolment_is_offered_the_device_and_takes_it_back() {
+    let site = Site::new();
+    let server = site.server();
+    let backup = site.text("backup.tar");
+    succeed(&mut musterd(&["backup", &backup, "--data", &site.text("server")]));
+    site.configure("");
+    site.enrol();
+    let _agent = site.agent_process();
+    site.sync();
+    assert!(site.emit("warning", "before").status.success());
+    site.wait_until_confirmed();
+    let id = site.status()["device"].as_str().unwrap().to_owned();
+    server.kill();
+    std::fs::rename(site.path("server"), site.path("lost")).unwrap();
+    succeed(&mut musterd(&["restore", &backup, "--data", &site.text("server")]));
+
+    let _server = site.server();
+    eventually("the agent says that it waits", || {
+        site.agent(&["sync"]);
+        site.status()["state"] == "waiting_for_approval"
+    });
+    let told = site.status()["last_error"].as_str().unwrap().to_owned();
+    assert!(told.contains(&format!("'musterctl device approve {id}' lets it in")), "{told}");
+    eventually("the device is offered", || waiting(&site).len() == 1);
+    assert_eq!(waiting(&site)[0]["id"], id.as_str());
+    let why = site.ctl_json(&["device", "why", &id])["text"].to_string();
+    assert!(why.contains("was not known here any more, as the server was restored"), "{why}");
+    assert_eq!(site.events("muster", "not_enrolled_any_more").len(), 1);
+    assert!(site.emit("warning", "meanwhile").status.success());
+
+    site.ctl_json(&["device", "approve", &id, "--name", "kiosk", "--group", "/shops"]);
+    eventually("the device is in sync, with nobody's help", || {
+        site.shown()["last_sync_at"].is_string() && site.status()["last_error"].is_null()
+    });
+    assert_eq!((&site.shown()["id"], &site.shown()["group"]), (&id.as_str().into(), &"/shops".into()));
+    eventually("its events are there", || {
+        site.events("shop", "test").iter().any(|event| event["message"] == "meanwhile")
+    });
 }

@@ -30,13 +30,13 @@ fn a_device_that_the_restored_server_has_forgotten_is_told_so_on_both_sides() {
         let failed = site.agent(&["sync"]);
         assert_eq!(failed.status.code(), Some(1));
         let error = error_of(&failed);
-        assert!(error.contains("not enrolled at this server any more"), "{error}");
+        assert!(error.contains("this device waits for approval"), "{error}");
     }
     // And without a ticket of before.
     drop(agent);
     let agent = site.agent_process();
     let failed = site.agent(&["sync"]);
-    assert!(error_of(&failed).contains("not enrolled at this server any more"), "{}", error_of(&failed));
+    assert!(error_of(&failed).contains("this device waits for approval"), "{}", error_of(&failed));
     let log = site.log("server.log");
     let named = log.lines().filter(|line| line.contains("not enrolled here any more") && line.contains(&id));
     assert_eq!(named.count(), 1, "{log}");

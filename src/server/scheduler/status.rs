@@ -94,9 +94,11 @@ impl Statuses {
         for mut judged in devices {
             // Removed this very moment.
             let Some(record) = self.store.table().get(judged.device) else { continue };
-            let waited_for = judged.facts.waits.map_or(0, |(since, _)| ages.wall.0.saturating_sub(since.0));
-            if ages.may_expire && waited_for >= WAITING_MILLISECONDS {
-                given_up.push(judged.device);
+            if let Some((since, was_unknown)) = judged.facts.waits
+                && ages.may_expire
+                && ages.wall.0.saturating_sub(since.0) >= WAITING_MILLISECONDS
+            {
+                given_up.push((judged.device, was_unknown));
                 continue;
             }
             judged.facts.lost_since = self.lost_since(&record, &judged.device_status, now, ages.wall);
@@ -123,8 +125,8 @@ impl Statuses {
         if has_said {
             self.announcer.flush();
         }
-        for device in given_up {
-            if let Err(error) = self.store.devices().remove(device, now) {
+        for (device, was_unknown) in given_up {
+            if let Err(error) = self.store.devices().give_up_waiting(device, was_unknown, now) {
                 log::warn!("device {device}, which waits for approval, was not removed: {error}");
                 continue;
             }

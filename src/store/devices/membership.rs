@@ -1,16 +1,23 @@
 //! Membership beyond a first enrolment: a record that is taken over by another machine, a device that waits
-//! for an administrator to approve it.
+//! for an administrator to approve it, one that this server has enrolled and does not know any more.
 
-use rusqlite::Connection;
+use std::sync::Arc;
+
+use rusqlite::{Connection, params};
 
 use super::rows::{self, EnrolledDevice, Enrolment};
-use super::{DeviceChange, DeviceChanged, Devices, InForce};
+use super::{DeviceChange, DeviceChanged, Devices, InForce, group};
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
+use crate::store::writer::Origin;
 use crate::wire::id::{CertificateHash, DeviceId};
+use crate::wire::time::WallTime;
 
 /// Most devices that wait for approval at a time, in devices: more than anybody looks through.
 pub const WAITING_MAX: u64 = 10_000;
+
+/// Most of them that this server did not know any more, in devices: the others come again each hour.
+pub const UNKNOWN_MAX: u64 = 1_000;
 
 /// Longest wait of a device for approval: 30 days.
 pub const WAITING_MILLISECONDS: u64 = 30 * 24 * 3_600 * 1_000;
@@ -58,7 +65,116 @@ pub(super) fn check_room_to_wait(connection: &Connection) -> Result<(), StoreErr
     Ok(())
 }
 
+/// A device with a certificate of this server that is not known here: the server was restored from a copy
+/// that is older than the device's enrolment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownDevice {
+    /// Its id, as its certificate says.
+    pub device: DeviceId,
+    /// The certificate.
+    pub certificate: CertificateHash,
+    /// Its counter.
+    pub counter: u32,
+    /// The time.
+    pub now: WallTime,
+}
+
+/// Outcome of an offer.
+enum Offered {
+    /// It waits for approval.
+    New(EnrolledDevice),
+    /// It is there already, or was removed; its certificate is known from now on.
+    Known,
+}
+
+/// Enters a device that is not known, to wait for approval.
+fn offer(connection: &Connection, unknown: &UnknownDevice) -> Result<Offered, StoreError> {
+    let UnknownDevice { device, certificate, counter, now } = *unknown;
+    let insert = |number: i64| {
+        let sql = "INSERT OR IGNORE INTO certificates (hash, device, counter) VALUES (?1, ?2, ?3)";
+        connection.run(sql, (certificate, number, counter))
+    };
+    let sql = "SELECT number FROM devices WHERE id = ?1";
+    if let Some(number) = connection.perhaps(sql, [device], |row| row.get(0))? {
+        insert(number)?;
+        return Ok(Offered::Known);
+    }
+    check_room_to_wait(connection)?;
+    let sql = "SELECT count(*) FROM devices WHERE waiting_since IS NOT NULL AND was_unknown = 1";
+    let waiting: i64 = connection.one(sql, [], |row| row.get(0))?;
+    if waiting.unsigned_abs() >= UNKNOWN_MAX {
+        return Err(StoreError::TooManyWaiting(waiting.unsigned_abs()));
+    }
+    let name = rows::free_name(connection, &device.to_string())?;
+    let root = group::find(connection, "/")?;
+    let sql = "INSERT INTO devices (id, name, group_id, enrolled_at, waiting_since, was_unknown)
+        VALUES (?1, ?2, ?3, ?4, ?4, 1)";
+    connection.run(sql, params![device, name, root, now])?;
+    let number = connection.last_insert_rowid();
+    insert(number)?;
+    connection.run("INSERT INTO device_states (device) VALUES (?1)", [number])?;
+    rows::enrolled(connection, number).map(Offered::New)
+}
+
 impl Devices {
+    /// Has a device that is not known here wait for approval. `done` is called when that is durable, with
+    /// whether it is new; [`StoreError::TooManyWaiting`] when there is no room.
+    pub fn offer(
+        &self,
+        unknown: UnknownDevice,
+        done: impl FnOnce(Result<bool, StoreError>) + Send + 'static,
+    ) {
+        let memory = Arc::clone(self.memory());
+        self.database().writer.submit(
+            Origin::Device,
+            0,
+            move |connection| offer(connection, &unknown),
+            move |offered| {
+                let is_new = offered.map(|offered| match offered {
+                    Offered::New(enrolled) => {
+                        memory.enter(&enrolled, &unknown.certificate);
+                        true
+                    }
+                    Offered::Known => {
+                        memory.table.note_certificate(unknown.device, &unknown.certificate);
+                        false
+                    }
+                });
+                done(is_new);
+            },
+        );
+    }
+
+    /// Ends a wait that was too long. A device that enrolled is removed; one that was not known is forgotten,
+    /// so that it is offered once more when it comes again. Waits until that is durable.
+    ///
+    /// # Errors
+    /// When there is no such device, or it could not be stored.
+    pub fn give_up_waiting(
+        &self,
+        device: DeviceId,
+        was_unknown: bool,
+        now: WallTime,
+    ) -> Result<(), StoreError> {
+        self.remove(device, now)?;
+        if !was_unknown {
+            return Ok(());
+        }
+        let certificates: Vec<CertificateHash> = self.database().call(move |connection| {
+            let sql = "SELECT number FROM devices WHERE id = ?1";
+            let number: i64 = connection.one(sql, [device], |row| row.get(0))?;
+            let sql = "SELECT hash FROM certificates WHERE device = ?1";
+            let certificates = connection.all(sql, [number], |row| row.get(0))?;
+            for table in ["certificates", "tokens"] {
+                connection.run(&format!("DELETE FROM {table} WHERE device = ?1"), [number])?;
+            }
+            connection.run("DELETE FROM devices WHERE number = ?1", [number])?;
+            Ok(certificates)
+        })?;
+        certificates.iter().for_each(|certificate| self.table().forget_certificate(certificate));
+        Ok(())
+    }
+
     /// Lets a device in that waits for approval, perhaps under another name or into another group; waits
     /// until that is durable.
     ///
@@ -70,7 +186,8 @@ impl Devices {
             if !rows::is_waiting(connection, number)? {
                 return Err(StoreError::NotWaiting(rows::name_of(connection, number)?));
             }
-            connection.run("UPDATE devices SET waiting_since = NULL WHERE number = ?1", [number])?;
+            let sql = "UPDATE devices SET waiting_since = NULL, was_unknown = 0 WHERE number = ?1";
+            connection.run(sql, [number])?;
             let settings = rows::change(connection, device, &change)?;
             // It has declared nothing yet, so that it has no desired state.
             Ok((InForce { settings: vec![settings], desired_changes: Vec::new() }, settings))

@@ -21,7 +21,7 @@ use rusqlite::Connection;
 
 pub use group::{GROUP_DEPTH_MAX, GroupChange, GroupOutcome, normal_path};
 pub(super) use group::{MEMBERS, find as find_group, is_within, members, range_below};
-pub use membership::{Former, WAITING_MAX, WAITING_MILLISECONDS};
+pub use membership::{Former, UNKNOWN_MAX, UnknownDevice, WAITING_MAX, WAITING_MILLISECONDS};
 pub use persistent_links::PersistentLinkChanges;
 pub use rows::{DeviceChange, DeviceSettings, EnrolledDevice, Enrolment};
 pub(super) use rows::{id_of, number_of};

@@ -200,10 +200,7 @@ impl DeviceTable {
         certificate: &CertificateHash,
     ) {
         self.note_floor(device, former.floor);
-        for hash in &former.certificates {
-            let prefix = prefix(hash);
-            self.certificates_of(prefix).lock().remove(prefix);
-        }
+        former.certificates.iter().for_each(|certificate| self.forget_certificate(certificate));
         self.note_certificate(device, certificate);
         self.mark(device);
     }
@@ -254,6 +251,12 @@ impl DeviceTable {
     pub(super) fn note_certificate(&self, device: DeviceId, certificate: &CertificateHash) {
         let prefix = prefix(certificate);
         self.certificates_of(prefix).lock().insert(Owned { prefix, device });
+    }
+
+    /// A certificate is nobody's any more.
+    pub(super) fn forget_certificate(&self, certificate: &CertificateHash) {
+        let prefix = prefix(certificate);
+        self.certificates_of(prefix).lock().remove(prefix);
     }
 
     /// Takes a device out; its certificate stays known as that of a removed device. The record says which

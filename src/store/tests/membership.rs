@@ -5,7 +5,7 @@ use crate::store::query::{self, DeviceFilter};
 use crate::store::testing::{Fleet, all, application, enrolment, inventory, token, wait};
 use crate::store::{
     CreatedToken, DeviceChange, EnrolledDevice, Enrolment, GroupChange, Invited, NewToken, StoreError,
-    TokenRefusal, WAITING_MAX,
+    TokenRefusal, UNKNOWN_MAX, UnknownDevice, WAITING_MAX,
 };
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::time::WallTime;
@@ -213,4 +213,75 @@ fn ten_thousand_devices_may_wait_and_not_one_more_until_there_is_room() {
     fleet.enrol(&token(&fleet, 1), DeviceId(7), "kiosk").unwrap();
     fleet.devices().approve(DeviceId(1 << 33), DeviceChange::default()).unwrap();
     fleet.enrol(&approved, DeviceId(9), "kiosk").unwrap();
+}
+
+fn unknown(id: u64) -> UnknownDevice {
+    let (device, certificate) = (DeviceId(id << 33), CertificateHash::of(&(id << 33).to_be_bytes()));
+    UnknownDevice { device, certificate, counter: 1, now: NOW }
+}
+
+fn offer(fleet: &Fleet, unknown: UnknownDevice) -> Result<bool, StoreError> {
+    wait(|done| fleet.devices().offer(unknown, done))
+}
+
+#[test]
+fn a_device_that_is_not_known_any_more_waits_and_is_itself_when_it_is_approved() {
+    let mut fleet = Fleet::new(1);
+    let lost = unknown(50);
+    assert_eq!(offer(&fleet, lost), Ok(true));
+    assert_eq!(offer(&fleet, lost), Ok(false), "it comes each minute");
+    let name = format!("device-{}", lost.device);
+    for _ in 0..2 {
+        assert_eq!(fleet.table().by_certificate(&lost.certificate), CertificateStatus::Waiting(lost.device));
+        let facts = fleet.devices().facts_of(&[lost.device], NOW).unwrap();
+        assert_eq!(facts[0].facts.waits, Some((NOW, true)));
+        let rows = query::devices(&fleet.reader().unwrap(), &DeviceFilter::default(), &all()).unwrap().items;
+        assert_eq!((rows[1].name.as_str(), rows[1].group.as_str()), (name.as_str(), "/"));
+        fleet.reopen();
+    }
+    let approval = DeviceChange {
+        name: Some("kiosk-17".into()),
+        group: Some("/shops".into()),
+        ..DeviceChange::default()
+    };
+    fleet.devices().approve(lost.device, approval).unwrap();
+    for _ in 0..2 {
+        assert_eq!(fleet.table().by_certificate(&lost.certificate), CertificateStatus::Known(lost.device));
+        fleet.reopen();
+    }
+    // An older certificate of a device that was removed is a removed device's.
+    fleet.devices().remove(lost.device, NOW).unwrap();
+    let older = UnknownDevice { certificate: CertificateHash::of(b"older"), ..lost };
+    assert_eq!(offer(&fleet, older), Ok(false));
+    for _ in 0..2 {
+        assert_eq!(fleet.table().by_certificate(&older.certificate), CertificateStatus::Removed(lost.device));
+        fleet.reopen();
+    }
+}
+
+#[test]
+fn a_thousand_devices_that_are_not_known_any_more_may_wait_and_one_that_is_given_up_comes_anew() {
+    let fleet = Fleet::new(0);
+    let (sender, outcomes) = crossbeam_channel::unbounded();
+    for id in 1..=UNKNOWN_MAX {
+        let sender = sender.clone();
+        fleet.devices().offer(unknown(id), move |is_new| sender.send(is_new).unwrap());
+    }
+    (0..UNKNOWN_MAX).for_each(|_| assert_eq!(outcomes.recv().unwrap(), Ok(true)));
+    let one_more = unknown(UNKNOWN_MAX + 1);
+    assert_eq!(offer(&fleet, one_more), Err(StoreError::TooManyWaiting(UNKNOWN_MAX)));
+    assert_eq!(fleet.table().by_certificate(&one_more.certificate), CertificateStatus::Unknown);
+    // Those that enrol have room of their own.
+    fleet.enrol(&for_approval(&fleet, 1), DeviceId(7), "kiosk").unwrap();
+    let given_up = unknown(1);
+    fleet.devices().give_up_waiting(given_up.device, true, NOW).unwrap();
+    assert_eq!(fleet.table().by_certificate(&given_up.certificate), CertificateStatus::Unknown);
+    assert_eq!(fleet.table().len() as u64, UNKNOWN_MAX);
+    assert_eq!((offer(&fleet, one_more), offer(&fleet, given_up).is_err()), (Ok(true), true));
+    fleet.devices().approve(one_more.device, DeviceChange::default()).unwrap();
+    assert_eq!(offer(&fleet, given_up), Ok(true));
+    // One that enrolled stays away for good.
+    fleet.devices().give_up_waiting(DeviceId(7), false, NOW).unwrap();
+    let status = fleet.table().by_certificate(&CertificateHash::of(&7_u64.to_be_bytes()));
+    assert_eq!(status, CertificateStatus::Removed(DeviceId(7)));
 }
