@@ -18,6 +18,7 @@ use crate::store::PersistentLinkChanges;
 use crate::store::query::{self, DeviceKey};
 use crate::store::table::signs_of;
 use crate::wire::api::{PersistentBy, Timestamp, UdpReach, UnsettledSettings, Waiting, Why, WhyFacts};
+use crate::wire::clone_policy::ClonePolicy;
 use crate::wire::datagram::{NoticeKind, WakeReason};
 use crate::wire::id::DeviceId;
 use crate::wire::settings::SettingsState;
@@ -108,6 +109,8 @@ fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
     let settings = unsettled(context, &detail)?;
     let row = detail.row;
     let (runs_waiting, runs_taken) = query::open_runs(&*context.store.reader()?, row.device)?;
+    let mut reasons = row.device_status.reasons.iter();
+    let shared = reasons.find(|reason| matches!(reason.cause, Cause::SharedIdentity(_)));
     let (record, now) = (record_of(context, row.device), context.clock.now().wall);
     let signs = signs_of(&record, context.clock.present_since());
     let can_be_lost =
@@ -133,8 +136,10 @@ fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
             settings,
             runs_waiting,
             runs_taken,
-            shared_identity: row.device_status.reasons.iter().find_map(|reason| {
-                matches!(reason.cause, Cause::SharedIdentity { .. }).then(|| reason.text(now))
+            shared_identity: shared.map(|reason| reason.text(now)),
+            clone_policy: shared.map(|reason| match &reason.cause {
+                Cause::SharedIdentity(shared) => shared.policy,
+                _ => ClonePolicy::default(),
             }),
             waiting: row.waits.map(|(since, was_unknown)| Waiting { since: since.into(), was_unknown }),
             events_held: row.device_status.reasons.iter().find_map(|reason| {

@@ -6,11 +6,12 @@
 use std::time::{Duration, Instant};
 
 use super::address::ServerAddress;
+use super::collect::host;
 use super::identity::{Candidate, Identity, IdentityError, KeyType};
 use super::link::LinkError;
 use super::talk::{Talk, TalkError, connect};
 use crate::reactor::channel::{ChannelError, ClientTls, ExpectedServer};
-use crate::wire::message::{Enrol, ErrorCode, ErrorReport, ToAgent, ToServer};
+use crate::wire::message::{Enrol, ErrorCode, ErrorReport, Fork, ToAgent, ToServer};
 use crate::wire::time::WallTime;
 use crate::wire::token::JoinToken;
 
@@ -124,17 +125,42 @@ pub fn enroll(
     key_type: KeyType,
     now: WallTime,
 ) -> Result<NewDevice, EnrollError> {
+    let invitation = Fork { token: token.id, secret: token.secret };
+    enroll_at(server, ExpectedServer::Hash(token.server_certificate), &invitation, name, key_type, now)
+}
+
+/// The same for a copy of a device, with the token that the server gave it: at the server that it trusts.
+///
+/// # Errors
+/// As for [`enroll`].
+pub fn enroll_copy(
+    server: &ServerAddress,
+    trusted: ExpectedServer,
+    fork: &Fork,
+    key_type: KeyType,
+    now: WallTime,
+) -> Result<NewDevice, EnrollError> {
+    enroll_at(server, trusted, fork, &host::hostname(), key_type, now)
+}
+
+fn enroll_at(
+    server: &ServerAddress,
+    expected: ExpectedServer,
+    invitation: &Fork,
+    name: &str,
+    key_type: KeyType,
+    now: WallTime,
+) -> Result<NewDevice, EnrollError> {
     let addresses = server.resolve().map_err(EnrollError::Resolve)?;
     let candidate = Candidate::new(key_type, name)?;
     let request = ToServer::Enrol(Enrol {
-        token: token.id,
-        secret: token.secret,
+        token: invitation.token,
+        secret: invitation.secret,
         request: candidate.request.clone(),
         name: name.to_owned(),
     });
     let failed = |error| EnrollError::talk(server, error);
-    let tls = ClientTls::new(ExpectedServer::Hash(token.server_certificate), None)
-        .map_err(|error| failed(LinkError::from(error).into()))?;
+    let tls = ClientTls::new(expected, None).map_err(|error| failed(LinkError::from(error).into()))?;
     let (stream, _) = connect(&addresses, CONNECT_TIMEOUT)
         .map_err(|what| EnrollError::Unreachable(server.clone(), what))?;
     let deadline = Instant::now() + ANSWER_TIMEOUT;

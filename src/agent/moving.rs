@@ -81,8 +81,14 @@ pub fn discard(directory: &Directory) -> Result<(), IdentityError> {
 /// which.
 pub fn commit(directory: &Directory, identity: &Identity) -> Result<(), IdentityError> {
     identity.write(directory.path())?;
-    forget_server(directory).map_err(IdentityError::AbSlots)?;
+    forget_former(directory, identity)?;
     discard(directory)
+}
+
+/// The identity of before is in neither slot any more, nor anything of its server elsewhere.
+fn forget_former(directory: &Directory, identity: &Identity) -> Result<(), IdentityError> {
+    identity.write(directory.path())?;
+    forget_server(directory).map_err(IdentityError::AbSlots)
 }
 
 /// Finishes a commit that was interrupted, and removes an identity that waits for nothing. The caller holds
@@ -92,8 +98,8 @@ pub fn commit(directory: &Directory, identity: &Identity) -> Result<(), Identity
 /// When the system refuses.
 pub fn settle(directory: &Directory) -> Result<(), IdentityError> {
     let Some(waiting) = staged(directory)? else { return discard(directory) };
-    if Identity::read(directory.path()).is_ok_and(|identity| identity == Some(waiting)) {
-        forget_server(directory).map_err(IdentityError::AbSlots)?;
+    if Identity::read(directory.path()).is_ok_and(|identity| identity.as_ref() == Some(&waiting)) {
+        forget_former(directory, &waiting)?;
     }
     discard(directory)
 }
@@ -155,6 +161,14 @@ mod tests {
         assert_eq!(staged(&device.directory).unwrap(), None);
         settle(&device.directory).unwrap();
         assert_eq!(device.identity(), device.new);
+        // Whichever copy is damaged later: the former key is gone.
+        for slot in ["identity.a", "identity.b"] {
+            let path = device.directory.path().join(slot);
+            let whole = std::fs::read(&path).unwrap();
+            std::fs::write(&path, "damaged").unwrap();
+            assert_eq!(device.identity(), device.new, "{slot}");
+            std::fs::write(&path, whole).unwrap();
+        }
     }
 
     #[test]

@@ -75,7 +75,13 @@ pub fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<(TcpStream
 /// When key or certificate can't be used.
 pub fn tls_of(identity: &Identity) -> Result<ClientTls, ChannelError> {
     let shown = ClientIdentity { certificate: &identity.certificate, private_key: &identity.private_key };
-    ClientTls::new(ExpectedServer::Pins(identity.pins.clone()), Some(shown))
+    ClientTls::new(expected_of(identity), Some(shown))
+}
+
+/// The servers that a device accepts.
+#[must_use]
+pub fn expected_of(identity: &Identity) -> ExpectedServer {
+    ExpectedServer::Pins(identity.pins.clone())
 }
 
 /// The answer to a question how things stand.

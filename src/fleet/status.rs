@@ -5,7 +5,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use reason::{Cause, REASONS_MAX, Reason, span};
+pub use reason::{Cause, REASONS_MAX, Reason, SharedIdentity, span};
 pub use rules::{
     ApplicationRules, CertificateRules, ClockRules, DiskRules, LostRules, Rules, SettingsRules,
     TASK_WITHIN_MS_MAX, TaskRules,
@@ -63,8 +63,8 @@ pub struct Facts {
     pub certificate_expires_at: Option<WallTime>,
     /// Distance by which its clock is ahead of the server's; negative: behind.
     pub clock_ahead_minutes: i16,
-    /// Another device seems to use its identity: since when, and where both were heard from.
-    pub shared_identity: Option<(WallTime, Vec<String>)>,
+    /// Another device seems to use its identity.
+    pub shared_identity: Option<SharedIdentity>,
     /// Since when it waits for an administrator to approve it, and whether it is one that this server did not
     /// know any more; `None`: it does not wait.
     pub waits: Option<(WallTime, bool)>,
@@ -127,8 +127,8 @@ pub fn judge(facts: &Facts, rules: &Rules, now: WallTime) -> (Status, Vec<Reason
         rules.clock.critical_beyond_ms.is_some_and(|limit| clock_off_ms > limit),
     );
     found.add(level, || Cause::Clock { ahead_minutes: facts.clock_ahead_minutes });
-    if let Some((since, addresses)) = &facts.shared_identity {
-        found.add(Status::Warning, || Cause::SharedIdentity { since: *since, addresses: addresses.clone() });
+    if let Some(shared) = &facts.shared_identity {
+        found.add(Status::Warning, || Cause::SharedIdentity(shared.clone()));
     }
     if let Some(since) = facts.events_held_since {
         found.add(Status::Warning, || Cause::EventsHeld { since });

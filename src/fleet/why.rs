@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::wire::api::{JournalCondition, PersistentBy, Timestamp, UdpReach, UnsettledSettings, WhyFacts};
+use crate::wire::clone_policy::ClonePolicy;
 use crate::wire::datagram::NoticeKind;
 use crate::wire::presence::Presence;
 use crate::wire::units::format_duration;
@@ -27,9 +28,11 @@ pub fn explain(facts: &WhyFacts) -> String {
         Presence::Waiting => waiting(facts),
     }];
     sentences.extend(facts.shared_identity.as_ref().map(|why| {
-        format!(
-            "Beware: {why} ('muster-agent enroll --force' there); until then what is shown is now the one's and now the other's."
-        )
+        let meanwhile = match facts.clone_policy.unwrap_or_default() {
+            ClonePolicy::Warn => "until then what is shown is now the one's and now the other's",
+            ClonePolicy::Fork | ClonePolicy::Refuse => "what is shown is that of the first",
+        };
+        format!("Beware: {why} ('muster-agent enroll --force' there); {meanwhile}.")
     }));
     sentences.extend(link(facts));
     sentences.extend(reach(facts));

@@ -1,50 +1,116 @@
-//! Whether two devices use one identity, as those do that were made from one copied disk.
+//! Whether two machines use one identity, as those do that were made from one copied disk, and which of them
+//! is the copy.
 //!
-//! No message says so; the device's own history does. A boot that was followed by another never comes back,
-//! nor does an agent epoch that was given up; a section has one content in each revision; and a link is
-//! seldom taken over by another one. A single contradiction may be a virtual machine that was set back; again
-//! and again it is two.
+//! No message says so; the device's own history does. A machine that was followed by another one does not
+//! come back in the same boot, a boot that was followed by another never comes back, nor does an agent epoch
+//! that was given up; a section has one content in each revision; and a link is seldom taken over by another
+//! one. Each contradiction counts by its weight: a machine that comes back in its old boot is proof, a boot
+//! that comes back on one machine may be a virtual machine that was set back, and a disk may be put into
+//! other hardware and back again.
+//!
+//! | contradiction | points |
+//! |---|---|
+//! | a life comes back after one on another machine in another boot | 4 |
+//! | a life comes back after another one on the same machine, or in the same boot | 2 |
+//! | a machine comes back after another one, in a boot that was not seen | 1 |
+//! | a section has another content in a known revision | 2 |
+//! | links take each other over, six times in an hour | 4 |
+//!
+//! Four points are two machines. The first of them is the one that came first among those that came back; it
+//! keeps the record. Every other machine is a copy then, and so is, on the machine of the first, every other
+//! life that came back. A disk that was moved for good never leads to a point.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use crate::wire::id::{DeviceId, Epoch};
-use crate::wire::time::WallTime;
+use crate::wire::time::{Moment, Now, WallTime};
 
-/// Contradictions from which on two devices are suspected, in contradictions.
-const SIGNS_MIN: u32 = 2;
+/// Points from which on two machines are suspected.
+const POINTS_ENOUGH: u32 = 4;
 
-/// Links that are taken over within [`TAKEN_OVER_MILLISECONDS`] from which on the same is suspected, in
-/// links: an agent stays away for a minute when that happens to it.
+/// Points of a life that comes back where one machine may do that: it was set back to a snapshot.
+const POINTS_OF_RETURN: u32 = 2;
+
+/// Points of a machine that comes back in a new boot: its disk may have been elsewhere for a while.
+const POINTS_OF_MOVE: u32 = 1;
+
+/// Links that are taken over within [`TAKEN_OVER_SECONDS`] from which on the same is suspected, in links: an
+/// agent stays away for a minute when that happens to it.
 const TAKEN_OVER_MIN: usize = 6;
 
-/// See [`TAKEN_OVER_MIN`]; in milliseconds: an hour.
-const TAKEN_OVER_MILLISECONDS: u64 = 3_600_000;
+/// See [`TAKEN_OVER_MIN`]: an hour.
+const TAKEN_OVER_SECONDS: u64 = 3_600;
 
 /// Time that a suspicion lasts without another sign: a day.
-pub const LASTS_MILLISECONDS: u64 = 86_400_000;
+pub const LASTS_SECONDS: u64 = 86_400;
 
-/// Incarnations that are remembered of one device, in incarnations.
-const REMEMBERED_MAX: usize = 4;
+/// Time for which a machine that was followed by another one is remembered: a month. A device that was
+/// switched off meanwhile is still the first when it comes back.
+const MACHINE_REMEMBERED_SECONDS: u64 = 30 * 86_400;
+
+/// Lives that are remembered of one device, in lives: as many copies of one disk are told apart in an hour.
+const LIVES_MAX: usize = 16;
 
 /// Addresses that are named of one device.
 const ADDRESSES_MAX: usize = 4;
+
+/// Copies of one device that are sent to enrol anew within [`FORKS_SECONDS`], in copies: a fleet that was
+/// made from one enrolled image gets through, and a thief of one key does not make devices without end.
+const FORKS_MAX: u32 = 1_000;
+
+/// See [`FORKS_MAX`]: an hour.
+const FORKS_SECONDS: u64 = 3_600;
 
 /// Devices that are watched: those that changed lately. Devices beyond it are not noticed until others have
 /// been forgotten.
 const DEVICES_MAX: usize = 8_192;
 
-/// Marks of one life of a device that no other has: its boot, and the history in which its revisions count.
+/// Treatment of a device that begins a sync.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is served.
+    Serve,
+    /// It is a copy, and is sent to enrol anew.
+    Fork,
+    /// It is a copy, and is not served.
+    Refuse,
+}
+
+/// Marks of one life of a device that no other has: its machine, its boot, and the history in which its
+/// revisions count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Incarnation {
-    /// The boot ([`boot_of`](crate::wire::datagram::boot_of)); 0: not known.
-    pub boot: u32,
+    /// The machine ([`machine_mark`]); 0: not known.
+    pub machine: u16,
+    /// The boot ([`boot_mark`]); 0: not known.
+    pub boot: u16,
     /// The agent epoch.
     pub agent_epoch: Epoch,
 }
 
-/// Two devices, as far as that can be told.
+/// The part of a machine's hash that is kept in memory of each device: 16 bits, so that two machines look
+/// alike in one of 65,536 cases, and are told apart by their boots then. 0 only when the hash is 0: not
+/// known.
+#[must_use]
+pub fn machine_mark(machine: u64) -> u16 {
+    match machine {
+        0 => 0,
+        known => u16::try_from(known >> 48).unwrap_or(1).max(1),
+    }
+}
+
+/// The same of a boot ([`boot_of`](crate::wire::datagram::boot_of)).
+#[must_use]
+pub fn boot_mark(boot: u32) -> u16 {
+    match boot {
+        0 => 0,
+        known => u16::try_from(known >> 16).unwrap_or(1).max(1),
+    }
+}
+
+/// Two machines, as far as that can be told.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Suspicion {
     /// Since when there are signs of it.
@@ -53,84 +119,124 @@ pub struct Suspicion {
     pub addresses: Vec<IpAddr>,
 }
 
-#[derive(Debug, Default)]
-struct Seen {
-    /// Those that were followed by another one, the last one last.
-    left: VecDeque<Incarnation>,
-    taken_over_at: VecDeque<WallTime>,
-    signs: u32,
-    first_sign_at: WallTime,
-    last_at: WallTime,
-    addresses: BTreeSet<IpAddr>,
-    is_suspected: bool,
+/// Meaning of a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sighting {
+    /// Two machines are suspected from now on.
+    pub is_new: bool,
+    /// The one that came is a copy of the first, as far as that can be told.
+    pub is_copy: bool,
 }
 
-/// Remembers what devices were, as far as that speaks of two.
+impl Sighting {
+    const NOTHING: Self = Self { is_new: false, is_copy: false };
+}
+
+/// One life that was seen.
+#[derive(Debug)]
+struct Life {
+    incarnation: Incarnation,
+    /// It, or its machine, came back after one on another machine.
+    has_returned: bool,
+    /// It came back after another one on the same machine.
+    has_returned_here: bool,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// In the order in which they appeared.
+    lives: Vec<Life>,
+    taken_over_at: VecDeque<Moment>,
+    points: u32,
+    first_sign_at: WallTime,
+    last_at: Moment,
+    addresses: BTreeSet<IpAddr>,
+    is_suspected: bool,
+    /// Copies that were sent to enrol anew.
+    told: Vec<Incarnation>,
+    /// One of them came again all the same.
+    is_stuck: bool,
+    forks: u32,
+    forks_since: Moment,
+}
+
+/// Remembers what devices were, as far as that speaks of two machines.
 #[derive(Debug, Default)]
 pub struct CloneWatch {
     devices: BTreeMap<DeviceId, Seen>,
 }
 
 impl CloneWatch {
-    /// The device was `left` before and is `came` now, which is another. `true`: two devices are suspected
-    /// from now on.
+    /// The device was `left` before and is `came` now, which is another life.
     pub fn changed(
         &mut self,
         device: DeviceId,
         left: Incarnation,
         came: Incarnation,
         peer: Option<IpAddr>,
-        now: WallTime,
-    ) -> bool {
-        let Some(seen) = self.seen(device, now) else { return false };
-        let has_returned = seen.left.contains(&came);
-        seen.left.retain(|known| *known != left);
-        seen.left.push_back(left);
-        if seen.left.len() > REMEMBERED_MAX {
-            seen.left.pop_front();
-        }
+        now: &Now,
+    ) -> Sighting {
+        let Some(seen) = self.seen(device, now) else { return Sighting::NOTHING };
         seen.hear_from(peer);
-        has_returned && seen.sign(now)
+        let points = seen.turn(left, came);
+        Sighting { is_new: seen.sign(points, now), is_copy: seen.is_copy(came) }
     }
 
-    /// The device has another content in a revision that is known. `true`: two devices are suspected from now
-    /// on.
-    pub fn contradicted(&mut self, device: DeviceId, peer: Option<IpAddr>, now: WallTime) -> bool {
+    /// The device has another content in a revision that is known. `true`: two machines are suspected from
+    /// now on.
+    pub fn contradicted(&mut self, device: DeviceId, peer: Option<IpAddr>, now: &Now) -> bool {
         let Some(seen) = self.seen(device, now) else { return false };
         seen.hear_from(peer);
-        seen.sign(now)
+        seen.sign(POINTS_OF_RETURN, now)
     }
 
-    /// A link of the device was taken over by another one. `true`: two devices are suspected from now on.
-    pub fn taken_over(&mut self, device: DeviceId, peer: Option<IpAddr>, now: WallTime) -> bool {
+    /// A link of the device was taken over by another one. `true`: two machines are suspected from now on.
+    pub fn taken_over(&mut self, device: DeviceId, peer: Option<IpAddr>, now: &Now) -> bool {
         let Some(seen) = self.seen(device, now) else { return false };
         seen.hear_from(peer);
-        seen.taken_over_at.push_back(now);
+        seen.taken_over_at.push_back(now.moment);
         if seen.taken_over_at.len() > TAKEN_OVER_MIN {
             seen.taken_over_at.pop_front();
         }
-        let first = seen.taken_over_at.front().copied().unwrap_or(now);
-        let is_often =
-            seen.taken_over_at.len() == TAKEN_OVER_MIN && now.0.abs_diff(first.0) <= TAKEN_OVER_MILLISECONDS;
-        if is_often {
-            seen.signs = seen.signs.max(SIGNS_MIN - 1);
-        }
-        is_often && seen.sign(now)
+        let first = seen.taken_over_at.front().copied().unwrap_or(now.moment);
+        let is_often = seen.taken_over_at.len() == TAKEN_OVER_MIN
+            && now.moment <= first.plus_seconds(TAKEN_OVER_SECONDS);
+        is_often && seen.sign(POINTS_ENOUGH, now)
     }
 
-    /// The suspicion of a device.
+    /// A copy is about to be sent to enrol anew. `false`: too many were lately.
     #[must_use]
-    pub fn suspicion(&self, device: DeviceId, now: WallTime) -> Option<Suspicion> {
+    pub fn fork(&mut self, device: DeviceId, copy: Incarnation, now: &Now) -> bool {
+        let Some(seen) = self.seen(device, now) else { return false };
+        if now.moment > seen.forks_since.plus_seconds(FORKS_SECONDS) {
+            (seen.forks, seen.forks_since) = (0, now.moment);
+        }
+        seen.forks += 1;
+        match seen.told.iter().any(|told| told.machine == copy.machine && told.boot == copy.boot) {
+            true => seen.is_stuck = true,
+            false if seen.told.len() < LIVES_MAX => seen.told.push(copy),
+            false => {}
+        }
+        seen.forks <= FORKS_MAX
+    }
+
+    /// The suspicion of a device. None any more when each copy was sent to enrol anew and stays away.
+    #[must_use]
+    pub fn suspicion(&self, device: DeviceId, now: &Now) -> Option<Suspicion> {
         let seen = self.devices.get(&device)?;
-        (seen.is_suspected && !seen.is_over(now)).then(|| Suspicion {
+        let is_settled = !seen.told.is_empty() && !seen.is_stuck;
+        (seen.is_suspected && !is_settled && !seen.is_quiet(now)).then(|| Suspicion {
             since: seen.first_sign_at,
             addresses: seen.addresses.iter().copied().collect(),
         })
     }
 
-    fn seen(&mut self, device: DeviceId, now: WallTime) -> Option<&mut Seen> {
+    fn seen(&mut self, device: DeviceId, now: &Now) -> Option<&mut Seen> {
         if !self.devices.contains_key(&device) && self.devices.len() >= DEVICES_MAX {
-            self.devices.retain(|_, seen| seen.is_suspected && !seen.is_over(now));
+            self.devices.retain(|_, seen| !seen.is_over(now) && (seen.is_suspected || seen.has_moved()));
+            if self.devices.len() >= DEVICES_MAX {
+                self.devices.retain(|_, seen| seen.is_suspected && !seen.is_quiet(now));
+            }
             if self.devices.len() >= DEVICES_MAX {
                 return None;
             }
@@ -138,16 +244,37 @@ impl CloneWatch {
         let seen = self.devices.entry(device).or_default();
         if seen.is_over(now) {
             *seen = Seen::default();
+        } else if seen.is_quiet(now) {
+            // Of a machine that is off, it is remembered that it was the first, and nothing else.
+            *seen = Seen { lives: std::mem::take(&mut seen.lives), ..Seen::default() };
+            seen.lives
+                .iter_mut()
+                .for_each(|life| (life.has_returned, life.has_returned_here) = (false, false));
         }
-        seen.last_at = now;
+        seen.last_at = now.moment;
         Some(seen)
     }
 }
 
+/// Whether these are two machines, for certain.
+fn differ(one: Incarnation, other: Incarnation) -> bool {
+    one.machine != 0 && other.machine != 0 && one.machine != other.machine
+}
+
 impl Seen {
-    /// Also when the clock was set back.
-    fn is_over(&self, now: WallTime) -> bool {
-        now.0.abs_diff(self.last_at.0) > LASTS_MILLISECONDS
+    fn is_quiet(&self, now: &Now) -> bool {
+        now.moment > self.last_at.plus_seconds(LASTS_SECONDS)
+    }
+
+    fn is_over(&self, now: &Now) -> bool {
+        let seconds = if self.has_moved() { MACHINE_REMEMBERED_SECONDS } else { LASTS_SECONDS };
+        now.moment > self.last_at.plus_seconds(seconds)
+    }
+
+    /// Whether it was on more than one machine.
+    fn has_moved(&self) -> bool {
+        let first = self.lives.first();
+        first.is_some_and(|first| self.lives.iter().any(|life| differ(first.incarnation, life.incarnation)))
     }
 
     fn hear_from(&mut self, peer: Option<IpAddr>) {
@@ -156,93 +283,78 @@ impl Seen {
         }
     }
 
-    fn sign(&mut self, now: WallTime) -> bool {
-        if self.signs == 0 {
-            self.first_sign_at = now;
+    fn note(&mut self, incarnation: Incarnation) -> &mut Life {
+        let known = self.lives.iter().position(|life| life.incarnation == incarnation);
+        let at = known.unwrap_or_else(|| {
+            if self.lives.len() >= LIVES_MAX {
+                self.lives.remove(self.least_needed());
+            }
+            self.lives.push(Life { incarnation, has_returned: false, has_returned_here: false });
+            self.lives.len() - 1
+        });
+        &mut self.lives[at]
+    }
+
+    /// The life that says least: one whose machine has a later one, so that the order of machines stays.
+    fn least_needed(&self) -> usize {
+        let is_quiet = |life: &Life| !life.has_returned && !life.has_returned_here;
+        let mut quiet = (0..self.lives.len()).filter(|at| is_quiet(&self.lives[*at]));
+        let machine = |at: usize| self.lives[at].incarnation.machine;
+        let has_later =
+            |at: &usize| self.lives[at + 1..].iter().any(|life| life.incarnation.machine == machine(*at));
+        quiet.clone().find(has_later).or_else(|| quiet.find(|at| *at > 0)).unwrap_or(1)
+    }
+
+    /// One life follows another; the points of the contradiction in it.
+    fn turn(&mut self, left: Incarnation, came: Incarnation) -> u32 {
+        let is_known = self.lives.iter().any(|life| life.incarnation == came);
+        self.note(left);
+        let is_elsewhere = differ(left, came);
+        if is_known {
+            let life = self.note(came);
+            if !is_elsewhere {
+                life.has_returned_here = true;
+                return POINTS_OF_RETURN;
+            }
+            life.has_returned = true;
+            let has_boots = left.boot != 0 && came.boot != 0 && left.boot != came.boot;
+            return if has_boots { POINTS_ENOUGH } else { POINTS_OF_RETURN };
         }
-        self.signs = self.signs.saturating_add(1);
-        self.signs >= SIGNS_MIN && !std::mem::replace(&mut self.is_suspected, true)
+        let same = |life: &&mut Life| life.incarnation.machine == came.machine;
+        let returned = self.lives.iter_mut().find(same).filter(|_| is_elsewhere);
+        let points = returned.map_or(0, |life| {
+            life.has_returned = true;
+            POINTS_OF_MOVE
+        });
+        self.note(came);
+        points
+    }
+
+    fn is_copy(&self, came: Incarnation) -> bool {
+        if !self.is_suspected {
+            return false;
+        }
+        let first = self.lives.iter().find(|life| life.has_returned);
+        if first.is_some_and(|first| differ(first.incarnation, came)) {
+            return true;
+        }
+        let mut here =
+            self.lives.iter().filter(|life| life.has_returned_here && !differ(life.incarnation, came));
+        here.next().is_some_and(|first| first.incarnation != came)
+            && here.any(|life| life.incarnation == came)
+    }
+
+    fn sign(&mut self, points: u32, now: &Now) -> bool {
+        if points == 0 {
+            return false;
+        }
+        if self.points == 0 {
+            self.first_sign_at = now.wall;
+        }
+        self.points = self.points.saturating_add(points);
+        self.points >= POINTS_ENOUGH && !std::mem::replace(&mut self.is_suspected, true)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DEVICE: DeviceId = DeviceId(7);
-
-    fn at(seconds: u64) -> WallTime {
-        WallTime(1_795_514_400_000 + seconds * 1_000)
-    }
-
-    fn life(boot: u32, epoch: u64) -> Incarnation {
-        Incarnation { boot, agent_epoch: Epoch(epoch) }
-    }
-
-    fn peer(last: u8) -> Option<IpAddr> {
-        Some(IpAddr::from([192, 0, 2, last]))
-    }
-
-    #[test]
-    fn a_device_that_reboots_all_the_time_is_one() {
-        let mut watch = CloneWatch::default();
-        for boot in 1..1_000 {
-            assert!(!watch.changed(DEVICE, life(boot, 1), life(boot + 1, 1), peer(1), at(u64::from(boot))));
-        }
-        assert_eq!(watch.suspicion(DEVICE, at(1_000)), None);
-    }
-
-    #[test]
-    fn boots_that_take_turns_are_two_devices() {
-        let mut watch = CloneWatch::default();
-        assert!(!watch.changed(DEVICE, life(1, 1), life(2, 1), peer(2), at(0)));
-        assert!(
-            !watch.changed(DEVICE, life(2, 1), life(1, 1), peer(1), at(10)),
-            "a machine may be set back once"
-        );
-        assert!(watch.changed(DEVICE, life(1, 1), life(2, 1), peer(2), at(20)));
-        assert!(!watch.changed(DEVICE, life(2, 1), life(1, 1), peer(1), at(30)), "said once");
-        let suspicion = watch.suspicion(DEVICE, at(40)).unwrap();
-        assert_eq!(suspicion.since, at(10));
-        assert_eq!(suspicion.addresses, [peer(1).unwrap(), peer(2).unwrap()]);
-        assert_eq!(watch.suspicion(DEVICE, at(30 + LASTS_MILLISECONDS / 1_000 + 1)), None);
-        assert_eq!(watch.suspicion(DeviceId(8), at(40)), None);
-    }
-
-    #[test]
-    fn two_containers_of_one_machine_are_told_apart_by_their_epochs_or_their_content() {
-        let mut watch = CloneWatch::default();
-        let (a, b) = (life(1, 10), life(1, 20));
-        assert!(!watch.changed(DEVICE, a, b, None, at(0)));
-        assert!(!watch.changed(DEVICE, b, a, None, at(1)));
-        assert!(watch.changed(DEVICE, a, b, None, at(2)));
-        let mut watch = CloneWatch::default();
-        assert!(!watch.contradicted(DEVICE, None, at(0)));
-        assert!(watch.contradicted(DEVICE, None, at(1)));
-    }
-
-    #[test]
-    fn a_link_that_is_taken_over_each_minute_is_one_of_two() {
-        let mut watch = CloneWatch::default();
-        for minute in 0..5 {
-            assert!(!watch.taken_over(DEVICE, peer(1), at(minute * 60)));
-        }
-        assert!(watch.taken_over(DEVICE, peer(2), at(300)));
-        let mut watch = CloneWatch::default();
-        for quarter in 0..100 {
-            assert!(!watch.taken_over(DEVICE, peer(1), at(quarter * 900)), "a bad network does that");
-        }
-    }
-
-    #[test]
-    fn a_fleet_that_reboots_leaves_a_bounded_memory_with_the_suspected_in_it() {
-        let mut watch = CloneWatch::default();
-        watch.contradicted(DeviceId(0), None, at(0));
-        assert!(watch.contradicted(DeviceId(0), None, at(0)));
-        for device in 1..3 * DEVICES_MAX as u64 {
-            watch.changed(DeviceId(device), life(1, 1), life(2, 1), None, at(0));
-            assert!(watch.devices.len() <= DEVICES_MAX);
-        }
-        assert!(watch.suspicion(DeviceId(0), at(1)).is_some());
-    }
-}
+mod tests;

@@ -43,6 +43,8 @@ reasons! {
         Idle = "idle",
         /// Enrolment has ended, well or not; the device connects anew.
         EnrolmentDone = "enrolment_done",
+        /// The device is a copy of another one.
+        Cloned = "cloned",
         /// A newer link of the same device took over.
         Superseded = "superseded",
         /// A frame's length field names more than is allowed, or nothing.

@@ -7,7 +7,7 @@ use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch, RunId};
 use crate::wire::inventory::{Application, InventoryChange};
 use crate::wire::limits::FRAME_BODY_BYTES_MAX;
-use crate::wire::message::{Enrol, Enrolled, ErrorReport, SyncReason, ToAgent};
+use crate::wire::message::{Enrol, Enrolled, ErrorReport, Fork, SyncReason, ToAgent};
 use crate::wire::section::{ApplicationCondition, HostFacts, Section, SectionState};
 use crate::wire::settings::SettingsOrder;
 use crate::wire::statistics::Statistics;
@@ -93,6 +93,8 @@ pub enum Job {
     Runs(DeviceId, RunUpdates),
     /// A device brings its numbers.
     Statistics(DeviceId, Statistics),
+    /// A copy of the device is to enrol anew: make a token for it.
+    Fork(DeviceId),
 }
 
 impl Job {
@@ -102,7 +104,7 @@ impl Job {
         match self {
             Self::Section(update) => update.change.memory_bytes(),
             Self::Enrol(_) | Self::Runs(..) | Self::Statistics(..) => FRAME_BODY_BYTES_MAX,
-            Self::DesiredState(_) | Self::MoreDesiredState(..) => size_of::<Self>(),
+            Self::DesiredState(_) | Self::MoreDesiredState(..) | Self::Fork(_) => size_of::<Self>(),
         }
     }
 
@@ -117,6 +119,7 @@ impl Job {
             }
             Self::Runs(..) => JobOutcome::Runs(RunsOutcome::Lost),
             Self::Statistics(..) => JobOutcome::Statistics(StatisticsOutcome::Lost),
+            Self::Fork(_) => JobOutcome::Fork(ForkOutcome::Failed),
         }
     }
 }
@@ -204,6 +207,8 @@ pub enum JobOutcome {
     Runs(RunsOutcome),
     /// Of the device's numbers.
     Statistics(StatisticsOutcome),
+    /// Of a token for a copy of the device.
+    Fork(ForkOutcome),
 }
 
 /// Outcome of an enrolment.
@@ -214,6 +219,15 @@ pub enum EnrolmentOutcome {
     /// It was refused.
     Refused(ErrorReport),
     /// The store could not do it now (a full disk, an error).
+    Failed,
+}
+
+/// Outcome of a token for a copy of a device.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ForkOutcome {
+    /// The copy enrols with this.
+    Token(Fork),
+    /// None could be made now: the copy comes again.
     Failed,
 }
 

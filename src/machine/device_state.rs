@@ -113,8 +113,10 @@ pub struct DeviceState {
     pub event_allowance: Allowance,
     /// In how many seconds after the last sync it was told to come again, the lowest byte first.
     due_seconds: [u8; 3],
-    /// Which boot it last spoke of ([`boot_of`](crate::wire::datagram::boot_of)).
-    pub boot: u32,
+    /// Mark of the boot that it last spoke of ([`boot_mark`](super::clones::boot_mark)).
+    pub boot: u16,
+    /// Mark of the machine that it last was ([`machine_mark`](super::clones::machine_mark)).
+    pub machine: u16,
     /// The highest counter among the notices that were heard, or that it said it had sent.
     pub notice_counter: u32,
     /// The highest counter among the wakes that were sent to it, or that it said it had taken.
@@ -217,6 +219,7 @@ impl DeviceState {
             event_allowance: Allowance::default(),
             due_seconds: [0; 3],
             boot: 0,
+            machine: 0,
             notice_counter: 0,
             wake_counter: 0,
             address: Ipv6Addr::UNSPECIFIED,

@@ -7,10 +7,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::clones::{boot_mark, machine_mark};
 use super::device_state::DeviceState;
 pub use crate::wire::api::UdpReach;
 use crate::wire::datagram::{DropReason, NoticeKind};
-use crate::wire::message::Reach;
+use crate::wire::message::{Reach, SyncIdentity};
 use crate::wire::presence::Presence;
 use crate::wire::time::WallTime;
 
@@ -65,7 +66,7 @@ impl DeviceState {
             self.depart(None);
             self.notice_counter = reach.notice_counter;
         }
-        self.boot = reach.boot;
+        self.boot = boot_mark(reach.boot);
         let address = peer.map_or(self.address, |peer| match peer {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,
@@ -84,6 +85,15 @@ impl DeviceState {
         }
         self.wake_counter = self.wake_counter.max(reach.wake_counter);
         self.has_news |= before != (self.address, self.udp_port, self.udp_reach);
+    }
+
+    /// A sync names the machine that the device is now.
+    pub fn note_machine(&mut self, identity: Option<&SyncIdentity>) {
+        let machine = identity.map_or(0, |identity| machine_mark(identity.machine));
+        if machine != 0 && machine != self.machine {
+            self.machine = machine;
+            self.has_news = true;
+        }
     }
 
     /// A sync has ended: whether a probe is due now.
@@ -131,7 +141,7 @@ impl DeviceState {
         self.has_news = true;
         self.note_seen(wall);
         if kind != NoticeKind::Probe {
-            self.boot = boot;
+            self.boot = boot_mark(boot);
             self.depart(Some(kind));
         }
         Ok(())

@@ -24,9 +24,10 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::clones::Verdict;
 use super::close::CloseReason;
 use super::command::{
-    Command, DesiredStateOutcome, EnrolmentOutcome, Job, JobOutcome, RunsOutcome, SectionOutcome,
+    Command, DesiredStateOutcome, EnrolmentOutcome, ForkOutcome, Job, JobOutcome, RunsOutcome, SectionOutcome,
 };
 use super::device_state::DeviceState;
 use super::rate::{self, EventRate, Owed, WAKE_MICROSECONDS};
@@ -75,6 +76,10 @@ pub const REMOVED: &str =
 pub const TAKEN_OVER: &str = "another machine has taken this device's record over ('musterctl device re-enrol'), and this certificate died with that; \
      to come back as another device it has to enrol again with a new token ('muster-agent enroll --force')";
 
+/// A machine is told this when it uses the identity of another one.
+pub const COPY: &str = "another machine uses this device's identity, and was first: this one is a copy of it, as one made \
+    from its disk is, and is not served. Make it a device of its own: muster-agent enroll --force";
+
 /// Answer of the server to a sync, worked out by the caller from the device's record and the time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SyncPolicy {
@@ -116,6 +121,8 @@ enum State {
     Stranger,
     /// Its enrolment is with a worker.
     Enrolling,
+    /// A copy of this device, which is sent to enrol anew: the token for that is with a worker.
+    Forking(DeviceId),
     /// A device of the fleet.
     Known { device: DeviceId, phase: Phase, spoke: bool, reports: u8, events: EventFlow },
     /// The link is about to close; whatever still comes is ignored.
@@ -201,7 +208,7 @@ impl Session {
         out: &mut Vec<Command<'b>>,
     ) {
         match (&mut self.state, message) {
-            (State::Closing { .. }, _) => return,
+            (State::Closing { .. } | State::Forking(_), _) => return,
             (State::Stranger, ToServer::Enrol(enrol)) => {
                 self.state = State::Enrolling;
                 out.push(Command::Job(Box::new(Job::Enrol(enrol))));
@@ -316,6 +323,13 @@ impl Session {
                 }
                 self.close(CloseReason::EnrolmentDone, out);
             }
+            (State::Forking(_), JobOutcome::Fork(outcome)) => {
+                out.push(Command::Send(match outcome {
+                    ForkOutcome::Token(fork) => ToAgent::Fork(fork),
+                    ForkOutcome::Failed => ToAgent::Later(Later::with_all(policy.later_seconds)),
+                }));
+                self.close(CloseReason::Cloned, out);
+            }
             (State::Known { reports, .. }, JobOutcome::Runs(outcome)) => {
                 *reports = reports.saturating_sub(1);
                 if let RunsOutcome::Stored(stored) = outcome {
@@ -341,7 +355,14 @@ impl Session {
                 self.extend_deadline(now);
             }
             // A job of a link that has ended, or none that such a link has.
-            (State::Stranger | State::Closing { .. } | State::Enrolling | State::Known { .. }, _) => {}
+            (
+                State::Stranger
+                | State::Closing { .. }
+                | State::Enrolling
+                | State::Forking(_)
+                | State::Known { .. },
+                _,
+            ) => {}
         }
     }
 
@@ -390,6 +411,20 @@ impl Session {
         self.refuse(ErrorCode::Superseded, reason, CloseReason::Superseded, out);
     }
 
+    /// The device is a copy of another one, and this is done about it.
+    pub fn turn_away(&mut self, verdict: Verdict, out: &mut Vec<Command<'_>>) {
+        let State::Known { device, .. } = &self.state else { return };
+        let device = *device;
+        match verdict {
+            Verdict::Serve => {}
+            Verdict::Refuse => self.refuse(ErrorCode::Cloned, COPY, CloseReason::Cloned, out),
+            Verdict::Fork => {
+                self.state = State::Forking(device);
+                out.push(Command::Job(Box::new(Job::Fork(device))));
+            }
+        }
+    }
+
     /// The device was removed by an administrator, or is not known any more.
     pub fn removed(&mut self, out: &mut Vec<Command<'_>>) {
         self.refuse(ErrorCode::DeviceRemoved, REMOVED, CloseReason::DeviceRemoved, out);
@@ -427,7 +462,7 @@ impl Session {
             State::Stranger | State::Known { spoke: false, .. } => {
                 self.close(CloseReason::SilentStranger, out);
             }
-            State::Enrolling => self.close(CloseReason::Internal, out),
+            State::Enrolling | State::Forking(_) => self.close(CloseReason::Internal, out),
             State::Known { .. } => self.close(CloseReason::Idle, out),
         }
     }
@@ -436,7 +471,7 @@ impl Session {
     #[must_use]
     pub fn device(&self) -> Option<DeviceId> {
         match &self.state {
-            State::Known { device, .. } => Some(*device),
+            State::Known { device, .. } | State::Forking(device) => Some(*device),
             State::Closing { device } => *device,
             State::Stranger | State::Enrolling => None,
         }
@@ -458,7 +493,7 @@ impl Session {
     #[must_use]
     pub fn has_job(&self) -> bool {
         match &self.state {
-            State::Enrolling => true,
+            State::Enrolling | State::Forking(_) => true,
             State::Known { reports, .. } if *reports > 0 => true,
             State::Known { phase: Phase::Syncing(syncing), .. } => syncing.jobs() > 0,
             State::Known { .. } | State::Stranger | State::Closing { .. } => false,
@@ -502,7 +537,7 @@ impl Session {
                 heartbeat.deadline_seconds()
             }
             State::Known { phase: Phase::Syncing(syncing), .. } if syncing.jobs() > 0 => JOB_SECONDS,
-            State::Enrolling => JOB_SECONDS,
+            State::Enrolling | State::Forking(_) => JOB_SECONDS,
             State::Known { .. } | State::Stranger | State::Closing { .. } => LINGER_SECONDS,
         };
         self.deadline = CoarseMoment::not_before(now.moment.plus_seconds(seconds));

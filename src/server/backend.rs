@@ -18,6 +18,7 @@ use crate::concurrency::counters::Counters;
 use crate::concurrency::mailbox::Mailbox;
 use crate::fleet::pacing;
 use crate::journal::{AppendError, Flushed, Journal, NoRoom, Record};
+use crate::machine::clones::Verdict;
 use crate::machine::command::{CallStep, Job};
 use crate::machine::device_state::{DeviceState, LinkRef};
 use crate::machine::endpoint::{AppendRefusal, Services};
@@ -83,6 +84,7 @@ impl LiveBackend {
     pub(super) fn set(&self, config: &Config, persistent_max: u64) {
         let Config { links, journal, .. } = config;
         let to = &self.settings;
+        self.announcer.set_clone_policy(config.identity.clones);
         let handshakes = links.handshakes_per_second.map_or(u64::MAX, |rate| rate as u64);
         to.handshakes_per_second.store(handshakes, Ordering::Relaxed);
         to.bytes_per_second.store(journal.device_rate, Ordering::Relaxed);
@@ -136,12 +138,12 @@ impl Services for LiveBackend {
         self.store.table().lock(device)
     }
 
-    fn syncs(&self, now: &Now, record: &DeviceState, sync: &Sync, peer: Option<IpAddr>) {
-        self.announcer.note_sync(now.wall, record, sync, peer);
+    fn syncs(&self, now: &Now, record: &DeviceState, sync: &Sync, peer: Option<IpAddr>) -> Verdict {
+        self.announcer.note_sync(now, record, sync, peer)
     }
 
     fn taken_over(&self, now: &Now, device: DeviceId, peer: Option<IpAddr>) {
-        self.announcer.note_taken_over(now.wall, device, peer);
+        self.announcer.note_taken_over(now, device, peer);
     }
 
     fn policy(&self, record: Option<&DeviceState>, now: &Now) -> SyncPolicy {

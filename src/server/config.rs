@@ -22,6 +22,7 @@ use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::machine::device_state::STORED_INTERVAL_SECONDS_MAX;
 use crate::machine::rate::EventRate;
 use crate::paths::{PathProblem, check_directory, check_socket, check_socket_length};
+use crate::wire::clone_policy::ClonePolicy;
 
 /// The port of both protocols, when an address names none.
 pub const DEFAULT_PORT: u16 = 13_000;
@@ -76,6 +77,8 @@ pub struct Config {
     pub links: LinksConfig,
     /// Automatic syncs.
     pub sync: SyncConfig,
+    /// Identities of devices.
+    pub identity: IdentityConfig,
     /// The event log.
     pub journal: JournalConfig,
     /// Scheduled backups.
@@ -94,6 +97,7 @@ struct File {
     admin: AdminConfig,
     links: LinksConfig,
     sync: SyncConfig,
+    identity: IdentityConfig,
     journal: JournalConfig,
     backup: BackupConfig,
     log: LogSection,
@@ -174,6 +178,14 @@ pub struct SyncConfig {
         deserialize_with = "duration::<{ INTERVAL_SECONDS_MIN as u64 }, { INTERVAL_SECONDS_MAX as u64 }, _, _>"
     )]
     pub interval: Duration,
+}
+
+/// Identities of devices.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdentityConfig {
+    /// Treatment of a machine that uses the identity of another one, as a copied disk does.
+    pub clones: ClonePolicy,
 }
 
 /// Smallest journal of warnings.
@@ -311,7 +323,7 @@ impl Default for Config {
 }
 
 impl From<File> for Config {
-    fn from(File { server, admin, links, sync, journal, backup, log }: File) -> Self {
+    fn from(File { server, admin, links, sync, identity, journal, backup, log }: File) -> Self {
         Self {
             data_directory: server.data_directory,
             listen: server.listen,
@@ -322,6 +334,7 @@ impl From<File> for Config {
             admin,
             links,
             sync,
+            identity,
             journal,
             backup,
             log_level: log.level,
@@ -467,6 +480,7 @@ impl Config {
         note!(links.write_deadline, "links.write_deadline", applied);
         note!(links.buffer_bytes, "links.buffer_size", applied);
         note!(sync.interval, "sync.interval", applied);
+        note!(identity.clones, "identity.clones", applied);
         note!(journal.segment_bytes, "journal.segment_size", needs_restart);
         note!(journal.retention_bytes, "journal.retention_size", applied);
         note!(journal.retention_age, "journal.retention_age", applied);
@@ -486,6 +500,7 @@ impl Config {
             host_names: new.host_names.clone(),
             links: new.links.clone(),
             sync: new.sync.clone(),
+            identity: new.identity.clone(),
             journal: JournalConfig { segment_bytes: self.journal.segment_bytes, ..new.journal.clone() },
             backup: new.backup.clone(),
             log_level: new.log_level,

@@ -19,6 +19,7 @@ use crate::machine::rate::HeldWatch;
 use crate::machine::record::{self, OWN_EPOCH};
 use crate::reactor::Clock;
 use crate::store::table::{DeviceTable, SHARDS, signs_of};
+use crate::wire::clone_policy::ClonePolicy;
 use crate::wire::event::{Event, SERVER_NAME, Severity};
 use crate::wire::id::DeviceId;
 use crate::wire::status::Status;
@@ -55,6 +56,7 @@ pub struct Announcer {
     /// Devices that are elsewhere since somebody asked for them, each once, as far as there is room.
     moved: Arc<Mutex<HashSet<DeviceId>>>,
     pub(super) clones: Arc<Mutex<CloneWatch>>,
+    clone_policy: Arc<Mutex<ClonePolicy>>,
     held: Arc<Mutex<HeldWatch>>,
 }
 
@@ -79,6 +81,7 @@ impl Announcer {
             news: Arc::default(),
             moved: Arc::default(),
             clones: Arc::default(),
+            clone_policy: Arc::default(),
             held: Arc::default(),
         }
     }

@@ -14,12 +14,13 @@ use super::panic_guard::{Failures, PanicGuard};
 use super::presence::Announcer;
 use super::scheduler::SchedulerWaker;
 use crate::concurrency::reactors::{ReactorMailboxes, ToReactor};
-use crate::machine::command::{DesiredStateAfter, EnrolmentOutcome, Job, JobOutcome};
+use crate::machine::command::{DesiredStateAfter, EnrolmentOutcome, ForkOutcome, Job, JobOutcome};
 use crate::machine::device_state::LinkRef;
 use crate::machine::permits::Permit;
 use crate::reactor::Clock;
 use crate::store::Store;
 use crate::wire::id::DeviceId;
+use crate::wire::message::Fork;
 
 /// The parts that every worker has.
 #[derive(Clone)]
@@ -78,6 +79,19 @@ impl Tools {
             Job::Statistics(device, statistics) => {
                 let done = move |outcome| done(JobOutcome::Statistics(outcome));
                 self.store.inventory().take_statistics(device, statistics, self.clock.ages(), done);
+            }
+            Job::Fork(device) => {
+                self.store.devices().create_copy_token(device, self.clock.ages().wall, move |created| {
+                    done(JobOutcome::Fork(match created {
+                        Ok(created) => {
+                            ForkOutcome::Token(Fork { token: created.token.id, secret: created.secret })
+                        }
+                        Err(error) => {
+                            log::error!("no token for a copy of device {device}: {error}");
+                            ForkOutcome::Failed
+                        }
+                    }));
+                });
             }
             Job::Enrol(request) => match enrolment::new_device_id() {
                 Ok(device) => {

@@ -36,7 +36,8 @@ CREATE TABLE tokens (
     is_over INTEGER NOT NULL DEFAULT 0,
     names TEXT, -- a pattern of the names that it lets in; null: any
     device INTEGER REFERENCES devices (number), -- whose record it takes over; null: a new device
-    approval INTEGER NOT NULL DEFAULT 0 -- 1: an administrator must approve each device
+    approval INTEGER NOT NULL DEFAULT 0, -- 1: an administrator must approve each device
+    copy_of INTEGER REFERENCES devices (number) -- made by the server itself, for a copy of this device; null: by an administrator
 ) STRICT;
 -- Those that let a device in, unless their time is over.
 CREATE INDEX tokens_open ON tokens (expires_at) WHERE is_over = 0 AND revoked_at IS NULL AND uses < uses_max;
@@ -87,7 +88,7 @@ CREATE TABLE device_states (
     last_seen_at INTEGER NOT NULL DEFAULT 0,
     last_sync_at INTEGER NOT NULL DEFAULT 0,
     due_seconds INTEGER NOT NULL DEFAULT 0, -- told to come again so long after last_sync_at
-    boot INTEGER NOT NULL DEFAULT 0, -- which boot it last spoke of
+    boot INTEGER NOT NULL DEFAULT 0, -- mark of the boot that it last spoke of
     notice_counter INTEGER NOT NULL DEFAULT 0, -- highest among the notices that were heard
     wake_counter INTEGER NOT NULL DEFAULT 0, -- highest among the wakes that were sent
     address TEXT, -- where its last sync came from, as people read it; null: not known
@@ -98,7 +99,7 @@ CREATE TABLE device_states (
     orders_digest INTEGER NOT NULL DEFAULT 0, -- the sum of the digests of desired settings and of runs that it is to have
     status TEXT NOT NULL DEFAULT 'ok', -- ok, warning, critical: as the event log last had it
     trust_label INTEGER NOT NULL DEFAULT 0, -- of what it last said that it trusts; 0: not known
-    machine INTEGER NOT NULL DEFAULT 0 -- keyed hash of the machine that it last was; 0: not known
+    machine INTEGER NOT NULL DEFAULT 0 -- mark of the machine that it last was; 0: not known
 ) STRICT;
 
 -- What devices declare of their managed applications, once for all that declare the same: a JSON array, as the host facts bring it.

@@ -8,6 +8,7 @@
 pub mod api;
 pub mod bounded;
 pub mod certificate;
+pub mod clone_policy;
 pub mod datagram;
 pub mod digest;
 pub mod event;

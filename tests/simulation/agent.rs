@@ -109,7 +109,7 @@ impl World {
                 self.after(delay, Step::Looked(number, life, reason));
             }
             Action::RaiseNoticeCounter { counter } => device.raise_notice_counter(counter),
-            Action::EventsHeld { .. } | Action::SyncFinished(_) => {}
+            Action::EventsHeld { .. } | Action::Fork(_) | Action::SyncFinished(_) => {}
         }
         Ok(())
     }

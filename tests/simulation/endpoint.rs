@@ -5,6 +5,7 @@ use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
+use muster::machine::clones::Verdict;
 use muster::machine::command::CallStep;
 use muster::machine::device_state::{DeviceState, LinkRef};
 use muster::machine::endpoint::{AppendRefusal, Connection, Endpoint, Rule, Rules, Services, Tally};
@@ -85,9 +86,10 @@ impl Services for SimServices<'_> {
         RefMut::filter_map(self.records.borrow_mut(), |records| records.get_mut(&device)).ok()
     }
 
-    fn syncs(&self, _: &Now, record: &DeviceState, sync: &Sync, _: Option<IpAddr>) {
+    fn syncs(&self, _: &Now, record: &DeviceState, sync: &Sync, _: Option<IpAddr>) -> Verdict {
         let effect = sync.reach.map(|reach| Effect::Syncs(record.device, reach));
         self.effects.borrow_mut().extend(effect);
+        Verdict::Serve
     }
 
     fn taken_over(&self, _: &Now, _: DeviceId, _: Option<IpAddr>) {}

@@ -68,7 +68,7 @@ impl World {
     pub(crate) fn begin_job(&mut self, link: u32, id: DeviceId, job: &Job) -> Result<(), String> {
         let whose = match job {
             Job::Section(update) => update.device,
-            Job::DesiredState(device) | Job::MoreDesiredState(device, _) => *device,
+            Job::DesiredState(device) | Job::MoreDesiredState(device, _) | Job::Fork(device) => *device,
             Job::Runs(device, _) | Job::Statistics(device, _) => *device,
             Job::Enrol(_) => return Err(format!("{id} is enrolled already")),
         };

@@ -2,7 +2,9 @@
 
 use muster::journal::Preallocated;
 use muster::machine::close::CloseReason;
-use muster::machine::command::{DesiredStateOutcome, Job, JobOutcome, RunsOutcome, StatisticsOutcome};
+use muster::machine::command::{
+    DesiredStateOutcome, ForkOutcome, Job, JobOutcome, RunsOutcome, StatisticsOutcome,
+};
 use muster::machine::device_state::LinkRef;
 use muster::machine::endpoint::{Close, Notice, Taken};
 use muster::machine::permits::Permit;
@@ -263,6 +265,7 @@ impl World {
                 JobOutcome::Runs(RunsOutcome::Stored(stored))
             }
             Job::Statistics(..) => JobOutcome::Statistics(StatisticsOutcome::Stored),
+            Job::Fork(_) => JobOutcome::Fork(ForkOutcome::Failed),
             Job::Enrol(_) | Job::MoreDesiredState(..) => {
                 return Err("an enrolment, or a part of a small desired state".into());
             }

@@ -487,7 +487,7 @@ fn load(record: &mut DeviceState, written: &DeviceState) {
     record.last_sync = written.last_sync;
     record.last_seen = written.last_seen;
     record.set_due_seconds(written.due_seconds());
-    record.boot = written.boot;
+    (record.boot, record.machine) = (written.boot, written.machine);
     record.notice_counter = written.notice_counter;
     record.wake_counter = written.wake_counter;
     record.address = written.address;

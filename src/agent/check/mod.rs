@@ -30,6 +30,7 @@ pub fn check(
     let mut agent = agent;
     let status = agent.as_mut().map(|agent| agent.status());
     let told = status.as_ref().and_then(|status| status.as_ref().ok()?.server.clone());
+    let copy = status.as_ref().and_then(|status| status.as_ref().ok()?.copy.clone());
     match who(directory, settings, told) {
         Ok((identity, server)) => {
             report.add(Line::ok(
@@ -37,10 +38,10 @@ pub fn check(
                 format!("'{}' ({}) at {server}", identity.name, identity.device),
             ));
             match &mut agent {
-                Some(agent) => look(&identity, &server, Ok(&mut OfAgent::new(agent)), report),
+                Some(agent) => look(&identity, &server, copy, Ok(&mut OfAgent::new(agent)), report),
                 None => match Here::new(directory, settings, &identity) {
-                    Ok(mut here) => look(&identity, &server, Ok(&mut here), report),
-                    Err(error) => look(&identity, &server, Err(error.to_string()), report),
+                    Ok(mut here) => look(&identity, &server, None, Ok(&mut here), report),
+                    Err(error) => look(&identity, &server, None, Err(error.to_string()), report),
                 },
             }
         }
@@ -71,9 +72,11 @@ fn who(
     Ok((identity, server))
 }
 
+/// `copy`: why the server takes this machine for a copy of the device.
 fn look(
     identity: &Identity,
     server: &ServerAddress,
+    copy: Option<String>,
     prober: Result<&mut dyn Prober, String>,
     report: &mut Report<'_>,
 ) {
@@ -82,7 +85,10 @@ fn look(
         Ok(connection) => connection,
         Err(cause) => return report.skip(&[Device, Clock, UdpOut, UdpIn], cause),
     };
-    let device = connection::device(&mut connection, identity);
+    let device = match copy {
+        Some(why) => Line::failed(Device, why),
+        None => connection::device(&mut connection, identity),
+    };
     let is_known = device.verdict == line::Verdict::Ok;
     if !is_known {
         report.give_up(device, &[Clock, UdpOut, UdpIn]);

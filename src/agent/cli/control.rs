@@ -112,6 +112,9 @@ pub(super) fn table(status: &Status) -> String {
             None => line("last error", error),
         }
     }
+    if let Some(copy) = &status.copy {
+        line("copy", copy);
+    }
     for problem in &status.problems {
         line("problem", problem);
     }

@@ -185,7 +185,8 @@ pub struct Status {
     /// The server's address.
     pub server: Option<String>,
     /// `connected`, `connecting`, `waiting` (for the next sync or try), `waiting_for_approval` (by an
-    /// administrator of the server), or `not_enrolled`.
+    /// administrator of the server), `stopped`, `not_enrolled`, or `waiting_to_enrol`: it does so by itself
+    /// while the agent runs.
     pub state: String,
     /// Since when the link has been there.
     pub connected_since: Option<WallTime>,
@@ -197,6 +198,9 @@ pub struct Status {
     pub last_error: Option<String>,
     /// When it went wrong.
     pub last_error_at: Option<WallTime>,
+    /// Why the server takes this machine for a copy of the device, when it does.
+    #[serde(default)]
+    pub copy: Option<String>,
     /// The spool; only a running agent knows.
     pub spool: Option<SpoolStatus>,
     /// Datagrams; only a running agent knows.

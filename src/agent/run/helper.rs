@@ -12,11 +12,17 @@ use mio::Waker;
 
 use super::collecting::{Collected, Pieces, STACK_BYTES, collect, manage};
 use crate::agent::address::ServerAddress;
+use crate::agent::cli::context::wall_time;
 use crate::agent::collect::inventory;
+use crate::agent::enroll::enroll_copy;
+use crate::agent::identity::{Identity, KeyType};
 use crate::agent::managed;
+use crate::agent::moving;
 use crate::agent::settings::Settings;
 use crate::agent::shutdown;
+use crate::reactor::channel::ExpectedServer;
 use crate::wire::datagram::NoticeKind;
+use crate::wire::message::Fork;
 
 /// Result of a helper.
 pub(super) enum Outcome {
@@ -27,6 +33,8 @@ pub(super) enum Outcome {
     Why(NoticeKind),
     /// Outcome of a piece of work on settings.
     Managed(managed::Outcome),
+    /// What became of an enrolment as a device of its own.
+    Forked(Result<Box<Identity>, String>),
     /// The helper of this name has panicked.
     Panicked(&'static str),
 }
@@ -67,6 +75,24 @@ impl Helpers {
     pub(super) fn manage(&self, work: managed::Work) -> io::Result<()> {
         let pieces = self.pieces.clone();
         self.spawn("manage", move || Outcome::Managed(manage(work, &pieces)))
+    }
+
+    /// Enrols this machine as a device of its own, and looks whether the server answers that.
+    pub(super) fn fork(
+        &self,
+        server: &ServerAddress,
+        trusted: ExpectedServer,
+        fork: Fork,
+        key_type: KeyType,
+    ) -> io::Result<()> {
+        let server = server.clone();
+        self.spawn("fork", move || {
+            let enrolled = enroll_copy(&server, trusted, &fork, key_type, wall_time());
+            Outcome::Forked(enrolled.map_err(|error| error.to_string()).and_then(|new| {
+                moving::verify(&server, &new.identity, new.is_waiting)?;
+                Ok(Box::new(new.identity))
+            }))
+        })
     }
 
     /// `known`: the state of the databases when they were read last.

@@ -8,6 +8,7 @@ mod collecting;
 mod connection;
 mod desired;
 mod error;
+mod fork;
 mod helper;
 mod leaving;
 mod mode;
@@ -405,6 +406,7 @@ impl Agent {
                     self.datagrams.raise_notice(counter);
                     self.machine.set_reach(self.datagrams.reach());
                 }
+                Action::Fork(fork) => self.begin_fork(now, *fork),
                 Action::SyncFinished(result) => self.sync_finished(now, &result),
             }
         }
@@ -422,6 +424,7 @@ impl Agent {
             Outcome::Collected(collected) => self.collected(now, *collected),
             Outcome::Why(why) => self.heard_why(why),
             Outcome::Panicked(name) => return Err(RunError::Helper(name)),
+            Outcome::Forked(outcome) => self.forked(now, outcome)?,
             Outcome::Managed(outcome) => {
                 self.managed.done(outcome, now.wall);
                 self.managed_changed(now);

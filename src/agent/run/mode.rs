@@ -86,11 +86,20 @@ const GOODBYE_MILLISECONDS: u64 = 2_000;
 
 /// A move that has been asked for.
 pub(super) struct Move {
-    key: ClientKey,
+    /// The local program that waits for it; `None`: this machine is a copy of another device, and is to have
+    /// an identity of its own.
+    key: Option<ClientKey>,
     identity: Identity,
     server: ServerAddress,
     tls: ClientTls,
     until: Moment,
+}
+
+impl Move {
+    /// To an identity of its own at the same server: there is nothing to wait for.
+    pub(super) fn of_copy(identity: Identity, server: ServerAddress, tls: ClientTls, now: Moment) -> Self {
+        Self { key: None, identity, server, tls, until: now }
+    }
 }
 
 impl Agent {
@@ -124,7 +133,7 @@ impl Agent {
         let until = now.moment.plus_milliseconds(GOODBYE_MILLISECONDS);
         self.machine.end(now);
         // A device on which somebody moves it is awake.
-        self.mode = Mode::Moving(Box::new(Move { key, identity, server, tls, until }));
+        self.mode = Mode::Moving(Box::new(Move { key: Some(key), identity, server, tls, until }));
         Ok(())
     }
 
@@ -152,7 +161,11 @@ impl Agent {
         let Mode::Moving(moving) = std::mem::take(&mut self.mode) else { return Ok(()) };
         let Move { key, identity, server, tls, .. } = *moving;
         self.spool.close()?;
-        self.leave_server();
+        match key {
+            Some(_) => self.leave_server(),
+            // The other machine is still there under the old identity. What is left in the spool counts anew.
+            None => self.spool.begin_epoch(self.next_spool_epoch()?)?,
+        }
         moving::commit(&self.directory, &identity)?;
         self.datagrams.belong_to(&identity);
         log::info!("device '{}' ({}), server {server}", identity.name, identity.device);
@@ -166,7 +179,7 @@ impl Agent {
         self.sections.begin_anew();
         self.looking = None;
         self.waiting.iter_mut().for_each(|waiter| waiter.wait = Wait::ToCollect);
-        self.waiting.push(Waiter { key, wait: Wait::ToCollect, is_mover: true });
+        self.waiting.extend(key.map(|key| Waiter { key, wait: Wait::ToCollect, is_mover: true }));
         self.has_more = true;
         Ok(())
     }

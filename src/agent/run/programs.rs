@@ -108,6 +108,7 @@ impl Agent {
             next_sync: next.map(|moment| wall_of(moment, now)),
             last_error_at: machine.last_error.as_ref().and(self.last_error_at),
             last_error: machine.last_error,
+            copy: machine.copy,
             spool: Some(self.spool.status()?),
             datagrams: Some(self.datagrams.status()),
             applications: self.conditions(),

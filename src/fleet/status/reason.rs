@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::wire::bounded::clip;
+use crate::wire::clone_policy::ClonePolicy;
 use crate::wire::section::Condition;
 use crate::wire::settings::SettingsState;
 use crate::wire::status::Status;
@@ -85,12 +86,7 @@ pub enum Cause {
         ahead_minutes: i16,
     },
     /// Two devices seem to use one identity.
-    SharedIdentity {
-        /// Since when there are signs of it.
-        since: WallTime,
-        /// Addresses from which those were heard.
-        addresses: Vec<String>,
-    },
+    SharedIdentity(SharedIdentity),
     /// It waits for an administrator to approve it.
     WaitingForApproval {
         /// Since when.
@@ -108,6 +104,18 @@ pub enum Cause {
         /// Why.
         why: String,
     },
+}
+
+/// Signs that two devices use one identity.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SharedIdentity {
+    /// Since when there are any.
+    pub since: WallTime,
+    /// Addresses from which those were heard.
+    pub addresses: Vec<String>,
+    /// The server's answer to it.
+    #[serde(default)]
+    pub policy: ClonePolicy,
 }
 
 impl Reason {
@@ -151,16 +159,20 @@ impl Reason {
                 let way = if *ahead_minutes < 0 { "behind" } else { "ahead of" };
                 format!("its clock is {least}{off} {way} the server's")
             }
-            Cause::SharedIdentity { since, addresses } => {
+            Cause::SharedIdentity(SharedIdentity { since, addresses, policy }) => {
                 let from = if addresses.is_empty() {
                     String::new()
                 } else {
                     format!(" (heard from {})", addresses.join(", "))
                 };
-                format!(
-                    "two devices seem to use this identity {}{from}: enrol one of them anew",
-                    lasting(since)
-                )
+                let answer = match policy {
+                    ClonePolicy::Warn => "enrol one of them anew",
+                    ClonePolicy::Fork => {
+                        "the copy was sent to enrol as a device of its own and still comes as this one"
+                    }
+                    ClonePolicy::Refuse => "the copy is refused, enrol it anew",
+                };
+                format!("two devices seem to use this identity {}{from}: {answer}", lasting(since))
             }
             Cause::WaitingForApproval { since, was_unknown: false } => {
                 format!(

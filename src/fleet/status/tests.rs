@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::wire::clone_policy::ClonePolicy;
 use crate::wire::digest::Digest;
 use crate::wire::settings::SettingsReport;
 
@@ -75,7 +76,11 @@ fn reasons_are_told_in_words_the_worst_first() {
         disk_free_percent: Some(4.9),
         clock_ahead_minutes: 0,
         certificate_expires_at: Some(ago(48)),
-        shared_identity: Some((ago(2), vec!["192.0.2.1".into(), "192.0.2.2".into()])),
+        shared_identity: Some(SharedIdentity {
+            since: ago(2),
+            addresses: vec!["192.0.2.1".into(), "192.0.2.2".into()],
+            policy: ClonePolicy::Warn,
+        }),
         waits: None,
         events_held_since: Some(ago(1)),
         rules_error: Some("status.x: there is no such key".into()),

@@ -33,6 +33,7 @@ fn facts(presence: Presence) -> WhyFacts {
         runs_taken: 0,
         shared_identity: None,
         waiting: None,
+        clone_policy: None,
         events_held: None,
         journal: JournalCondition::Ok,
         server_started_at: Timestamp(WallTime(0)),

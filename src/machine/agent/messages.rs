@@ -7,7 +7,7 @@ use super::events::AckMeaning;
 use super::link::{Link, Syncing};
 use super::state::{Action, LinkEnd, SectionContent, SyncResult};
 use super::upload::{Base, Upload};
-use super::{AWAY_SECONDS_MAX, REMOVED_SECONDS, SUPERSEDED_SECONDS, WAITING_SECONDS};
+use super::{AWAY_SECONDS_MAX, FORK_SECONDS, REMOVED_SECONDS, SUPERSEDED_SECONDS, WAITING_SECONDS};
 use crate::wire::id::Epoch;
 use crate::wire::message::{Ack, ErrorCode, ErrorReport, InSync, Later, SyncNow, SyncReason, ToAgent, Want};
 use crate::wire::time::Now;
@@ -19,6 +19,10 @@ const EPOCH_CONFLICTS_MAX: u8 = 3;
 /// A new spool epoch lies at most so far above the old one. Two that were drawn from the same one differ all
 /// but surely, either may be the higher, and 2^24 of them fit.
 const EPOCH_STEP_MAX: u64 = 1 << 40;
+
+/// Why the link ends when the agent is sent to enrol anew.
+const FORKED: &str =
+    "another machine uses this device's identity, and was first: this one enrols as a device of its own";
 
 impl AgentMachine {
     /// A message has come.
@@ -59,8 +63,17 @@ impl AgentMachine {
             }
             // Enrolment and probes have links and conversations of their own.
             ToAgent::Enrolled(_) | ToAgent::Probed(_) => {}
-            // Nothing here renews, trusts anew or forks yet.
-            ToAgent::RenewNow | ToAgent::Renewed(_) | ToAgent::Trust(_) | ToAgent::Fork(_) => {}
+            ToAgent::Fork(fork) => {
+                // When it fails, the next sync asks for it again.
+                let seconds = if self.forks == 0 { FORK_SECONDS } else { REMOVED_SECONDS };
+                self.forks += 1;
+                self.hold(now, seconds);
+                self.copy = Some(FORKED.to_owned());
+                self.actions.push_back(Action::Fork(Box::new(fork)));
+                self.end_link(now, LinkEnd::Refused, FORKED);
+            }
+            // Nothing here renews or trusts anew yet.
+            ToAgent::RenewNow | ToAgent::Renewed(_) | ToAgent::Trust(_) => {}
         }
     }
 
@@ -116,7 +129,7 @@ impl AgentMachine {
         self.backoff.synced(self.has_delivered());
         self.backoff.announced(in_sync.reconnect_seconds);
         self.retry_at = now.moment;
-        (self.last_error, self.waits_for_approval) = (None, false);
+        (self.last_error, self.copy, self.waits_for_approval) = (None, None, false);
         if has_changed {
             self.sync_wanted.get_or_insert(SyncReason::Changed);
         } else if self.sync_wanted == Some(SyncReason::Changed) {
@@ -216,6 +229,7 @@ impl AgentMachine {
             | ErrorCode::NotEnrolled
             | ErrorCode::Cloned
             | ErrorCode::CertificateSuperseded => {
+                self.copy = (report.code == ErrorCode::Cloned).then(|| report.message.clone());
                 self.hold(now, REMOVED_SECONDS);
                 self.end_link(now, LinkEnd::Refused, &report.message);
             }

@@ -76,6 +76,10 @@ pub const WAITING_SECONDS: u64 = 60;
 /// administrator can change that.
 pub const REMOVED_SECONDS: u64 = 3_600;
 
+/// Time that an agent stays away while it enrols anew: what that takes at most. After the second time it is
+/// [`REMOVED_SECONDS`].
+pub const FORK_SECONDS: u64 = 150;
+
 /// Longest time away that a server may order: a day, whatever it says.
 const AWAY_SECONDS_MAX: u64 = 86_400;
 
@@ -139,11 +143,15 @@ pub struct AgentMachine {
     reach: Reach,
     /// Marks of its identity; told in the first sync of each link.
     identity: SyncIdentity,
+    /// Number of times that it was sent to enrol anew.
+    forks: u32,
     /// The agent is about to end: nothing but events is said any more.
     is_ending: bool,
     /// The server said last that an administrator must approve the device.
     waits_for_approval: bool,
     last_error: Option<String>,
+    /// Why the server takes this machine for a copy of the device, as it last said.
+    copy: Option<String>,
 }
 
 /// State of the machine, as `muster-agent status` shows it.
@@ -165,6 +173,8 @@ pub struct AgentStatus {
     pub waits_for_approval: bool,
     /// The last fault, until something works again.
     pub last_error: Option<String>,
+    /// Why the server takes this machine for a copy of the device, when it does.
+    pub copy: Option<String>,
 }
 
 impl AgentMachine {
@@ -206,9 +216,11 @@ impl AgentMachine {
             taken_at: Moment(0),
             reach: start.reach,
             identity: SyncIdentity::default(),
+            forks: 0,
             is_ending: false,
             waits_for_approval: false,
             last_error: None,
+            copy: None,
         }
     }
 
@@ -408,6 +420,7 @@ impl AgentMachine {
             waits_until: (waits_until > now.moment).then_some(waits_until),
             waits_for_approval: self.waits_for_approval,
             last_error: self.last_error.clone(),
+            copy: self.copy.clone(),
         }
     }
 

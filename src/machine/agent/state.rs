@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use crate::wire::digest::Digest;
 use crate::wire::id::{Epoch, RunId};
 use crate::wire::inventory::{self, Application};
-use crate::wire::message::SyncReason;
+use crate::wire::message::{Fork, SyncReason};
 use crate::wire::section::{self, ApplicationCondition, HostFacts, Section};
 use crate::wire::settings::SettingsOrder;
 use crate::wire::task::{RunAck, RunOrder};
@@ -187,6 +187,9 @@ pub enum Action {
         /// The counter.
         counter: u32,
     },
+    /// Enrol anew with this token, as a device of its own: another machine uses this identity. Until that has
+    /// ended the machine stays away.
+    Fork(Box<Fork>),
     /// A sync has ended; those that wait for one are told.
     SyncFinished(SyncResult),
 }

@@ -1,13 +1,14 @@
 //! From a frame to what its session wants done.
 
 use super::{AppendRefusal, Connection, Endpoint, Notice, Rule, Rules, Services};
+use crate::machine::clones::Verdict;
 use crate::machine::close::CloseReason;
 use crate::machine::command::Command;
 use crate::machine::device_state::{DeviceState, LinkRef};
 use crate::machine::rate;
 use crate::machine::session::{Session, SyncPolicy};
 use crate::wire::id::{DeviceId, Epoch};
-use crate::wire::message::{MessageError, ToServer, kind};
+use crate::wire::message::{MessageError, Sync, ToServer, kind};
 use crate::wire::time::{Moment, Now};
 
 /// Outcome of one frame.
@@ -76,6 +77,14 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
         if is_new && let Some(until) = self.held_until(now, link, device, cost_microseconds, services) {
             return Taken::Held(until);
         }
+        let judged = (is_new, &message, device);
+        // Before it takes anything over: a copy does not end the link of the first.
+        if let (true, ToServer::Sync(sync), Some(device)) = judged
+            && let verdict @ (Verdict::Fork | Verdict::Refuse) = self.judge(now, link, device, sync, services)
+        {
+            self.turn_away(now, link, device, verdict, services);
+            return self.taken(link);
+        }
         if let Some(device) = device {
             self.adopt(now, link, device, &message, services);
         }
@@ -98,8 +107,14 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
         {
             return Taken::Held(until);
         }
-        if let (ToServer::Sync(sync), Some(record)) = (&message, record.as_deref()) {
-            services.syncs(now, record, sync, peer);
+        let judged = match (&message, record.as_deref()) {
+            (ToServer::Sync(sync), Some(record)) if !is_new => services.syncs(now, record, sync, peer),
+            _ => Verdict::Serve,
+        };
+        if let (verdict @ (Verdict::Fork | Verdict::Refuse), Some(device)) = (judged, device) {
+            drop(record);
+            self.turn_away(now, link, device, verdict, services);
+            return self.taken(link);
         }
         let policy = services.policy(record.as_deref(), now);
         let policy = SyncPolicy { peer, later_seconds, ..policy };
@@ -147,6 +162,35 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
         }
         self.execute(now, link, device, commands, permit, services);
         self.taken(link)
+    }
+
+    /// Whether a device that begins a sync on a new link is served.
+    fn judge<S: Services>(
+        &mut self,
+        now: &Now,
+        link: LinkRef,
+        device: DeviceId,
+        sync: &Sync,
+        services: &S,
+    ) -> Verdict {
+        let peer = self.links.get(link).and_then(|entry| entry.connection.peer());
+        let record = services.record(device);
+        record.map_or(Verdict::Serve, |record| services.syncs(now, &record, sync, peer))
+    }
+
+    /// The device of the link is a copy of another one.
+    fn turn_away<S: Services>(
+        &mut self,
+        now: &Now,
+        link: LinkRef,
+        device: DeviceId,
+        verdict: Verdict,
+        services: &S,
+    ) {
+        let Some(session) = self.links.session(link) else { return };
+        let mut commands = Vec::new();
+        session.turn_away(verdict, &mut commands);
+        self.execute(now, link, Some(device), commands, None, services);
     }
 
     fn take_undecodable<S: Services>(

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::DerefMut;
 
+use crate::machine::clones::Verdict;
 use crate::machine::command::CallStep;
 use crate::machine::device_state::{DeviceState, LinkRef};
 use crate::machine::session::SyncPolicy;
@@ -33,8 +34,8 @@ pub trait Services {
     /// The device's record; `None` when there is no such device.
     fn record(&self, device: DeviceId) -> Option<Self::Record<'_>>;
 
-    /// The device syncs; `record` is what was known of it before.
-    fn syncs(&self, now: &Now, record: &DeviceState, sync: &message::Sync, peer: Option<IpAddr>);
+    /// The device syncs; `record` is what was known of it before. Whether it is served.
+    fn syncs(&self, now: &Now, record: &DeviceState, sync: &message::Sync, peer: Option<IpAddr>) -> Verdict;
 
     /// A link of the device was taken over by another one.
     fn taken_over(&self, now: &Now, device: DeviceId, peer: Option<IpAddr>);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{AppendRefusal, Connection, Services};
+use crate::machine::clones::Verdict;
 use crate::machine::command::CallStep;
 use crate::machine::device_state::DeviceState;
 use crate::machine::session::SyncPolicy;
@@ -41,7 +42,9 @@ impl Services for FakeServices {
         RefMut::filter_map(self.records.borrow_mut(), |records| records.get_mut(&device)).ok()
     }
 
-    fn syncs(&self, _: &Now, _: &DeviceState, _: &Sync, _: Option<IpAddr>) {}
+    fn syncs(&self, _: &Now, _: &DeviceState, _: &Sync, _: Option<IpAddr>) -> Verdict {
+        Verdict::Serve
+    }
 
     fn taken_over(&self, _: &Now, _: DeviceId, _: Option<IpAddr>) {
         self.taken_over.set(self.taken_over.get() + 1);

@@ -103,6 +103,7 @@ pub(super) fn begin(
     }
     record.note_reach(sync.reach.as_ref(), policy.peer, now.wall);
     record.note_clock(sync.clock, now.wall);
+    record.note_machine(sync.identity.as_ref());
     let goes_on_at = sync.reach.filter(|reach| reach.notice_counter < record.notice_counter);
     let answer = Answer { notice_counter: goes_on_at.map(|_| record.notice_counter) };
     let wake_counter = sync.reach.map_or(0, |reach| reach.wake_counter);

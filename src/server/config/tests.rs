@@ -104,7 +104,7 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         ),
         (
             "[synk]",
-            "musterd.toml:1: synk is not known: did you mean sync? allowed here: server, admin, links, sync, journal, backup, log",
+            "musterd.toml:1: synk is not known: did you mean sync? allowed here: server, admin, links, sync, identity, journal, backup, log",
         ),
         (
             "[sync]\ninterval = 15",

@@ -1,14 +1,15 @@
-//! Signs in a device's sync that another one uses its identity.
+//! Signs in a device's sync that another machine uses its identity, and what is done about it.
 
 use std::net::IpAddr;
 
 use super::{Announcer, own_event};
-use crate::machine::clones::Incarnation;
+use crate::machine::clones::{Incarnation, Verdict, boot_mark, machine_mark};
 use crate::machine::device_state::DeviceState;
+use crate::wire::clone_policy::ClonePolicy;
 use crate::wire::event::Severity;
 use crate::wire::id::DeviceId;
 use crate::wire::message::Sync;
-use crate::wire::time::WallTime;
+use crate::wire::time::{Now, WallTime};
 
 /// Kind of the event that two devices seem to use one identity.
 const SHARED_KIND: &str = "identity_shared";
@@ -16,37 +17,69 @@ const SHARED_KIND: &str = "identity_shared";
 /// Kind of the event that a device's record was taken over.
 const TAKEN_OVER_KIND: &str = "record_taken_over";
 
+/// Kind of the event that a copy of a device was sent to enrol anew.
+const FORKED_KIND: &str = "identity_forked";
+
 impl Announcer {
+    /// Sets what is done about copies of a device.
+    pub(in crate::server) fn set_clone_policy(&self, policy: ClonePolicy) {
+        *self.clone_policy.lock() = policy;
+    }
+
+    /// What is done about copies of a device.
+    pub(in crate::server) fn clone_policy(&self) -> ClonePolicy {
+        *self.clone_policy.lock()
+    }
+
     /// A device syncs; `record` is what was known of it before. Costs nothing while it is what it was.
     pub(in crate::server) fn note_sync(
         &self,
-        now: WallTime,
+        now: &Now,
         record: &DeviceState,
         sync: &Sync,
         peer: Option<IpAddr>,
-    ) {
-        if record.last_sync == WallTime(0) {
-            return;
+    ) -> Verdict {
+        if record.last_sync.0 == 0 {
+            return Verdict::Serve;
         }
-        let boot = sync.reach.map_or(0, |reach| reach.boot);
-        let came = Incarnation { boot, agent_epoch: sync.agent_epoch };
-        let left = Incarnation { boot: record.boot, agent_epoch: record.agent_epoch };
-        let is_another = came != left && boot != 0 && left.boot != 0;
+        let boot = sync.reach.map_or(0, |reach| boot_mark(reach.boot));
+        let DeviceState { machine, boot: left_boot, agent_epoch, .. } = *record;
+        let left = Incarnation { machine, boot: left_boot, agent_epoch };
+        // Named once a link; what is said behind it comes from the same machine.
+        let machine = sync.identity.map_or(0, |identity| machine_mark(identity.machine));
+        let machine = if machine == 0 { left.machine } else { machine };
+        let came = Incarnation { machine, boot, agent_epoch: sync.agent_epoch };
+        let is_known = boot != 0 && left.boot != 0;
+        let is_moved = left.machine != 0 && left.machine != machine;
+        let is_another = is_moved || (is_known && came != left);
         let contradicts = contradicts(record, sync);
         if !is_another && !contradicts {
-            return;
+            return Verdict::Serve;
         }
         let mut clones = self.clones.lock();
-        let mut is_new = is_another && clones.changed(record.device, left, came, peer, now);
+        let (mut is_new, mut is_copy) = (false, false);
+        if is_another {
+            let sighting = clones.changed(record.device, left, came, peer, now);
+            (is_new, is_copy) = (sighting.is_new, sighting.is_copy);
+        }
         is_new |= contradicts && clones.contradicted(record.device, peer, now);
+        let verdict = match self.clone_policy() {
+            ClonePolicy::Fork if is_copy && clones.fork(record.device, came, now) => Verdict::Fork,
+            ClonePolicy::Refuse | ClonePolicy::Fork if is_copy => Verdict::Refuse,
+            _ => Verdict::Serve,
+        };
         drop(clones);
         if is_new {
             self.say_shared(now, record.device);
         }
+        if verdict == Verdict::Fork {
+            self.say_forked(now, record.device, peer);
+        }
+        verdict
     }
 
     /// A link of the device was taken over by another one.
-    pub(in crate::server) fn note_taken_over(&self, now: WallTime, device: DeviceId, peer: Option<IpAddr>) {
+    pub(in crate::server) fn note_taken_over(&self, now: &Now, device: DeviceId, peer: Option<IpAddr>) {
         if self.clones.lock().taken_over(device, peer, now) {
             self.say_shared(now, device);
         }
@@ -61,19 +94,50 @@ impl Announcer {
         self.flush();
     }
 
-    fn say_shared(&self, now: WallTime, device: DeviceId) {
+    fn say_shared(&self, now: &Now, device: DeviceId) {
         let suspicion = self.clones.lock().suspicion(device, now);
         let addresses = suspicion.into_iter().flat_map(|suspicion| suspicion.addresses);
         let addresses = addresses.map(|one| one.to_string()).collect::<Vec<_>>().join(", ");
+        let from = if addresses.is_empty() { "addresses that are not known" } else { &addresses };
+        let (message, advice) = match self.clone_policy() {
+            ClonePolicy::Warn => (
+                "two devices seem to use this identity",
+                "enrol one of them anew with 'muster-agent enroll --force'",
+            ),
+            ClonePolicy::Fork => (
+                "two devices seem to use this identity: the copy is sent to enrol as a device of its own",
+                "[identity] clones is \"fork\", so the copy enrols anew by itself",
+            ),
+            ClonePolicy::Refuse => (
+                "two devices seem to use this identity: the copy is refused",
+                "[identity] clones is \"refuse\", so the copy is not served: enrol it anew with 'muster-agent enroll --force'",
+            ),
+        };
         log::warn!(
-            "device {device}: two devices seem to use this identity, as those made from one copied disk do (heard from {}): enrol one \
-             of them anew with 'muster-agent enroll --force'",
-            if addresses.is_empty() { "addresses that are not known" } else { &addresses }
+            "device {device}: two devices seem to use this identity, as those made from one copied disk do (heard from {from}): {advice}"
         );
-        let message = "two devices seem to use this identity".to_owned();
-        let event = own_event(Severity::Warning, SHARED_KIND, message, now, [("addresses", addresses)]);
+        let event = own_event(
+            Severity::Warning,
+            SHARED_KIND,
+            message.to_owned(),
+            now.wall,
+            [("addresses", addresses)],
+        );
         // Without room it stands in the status all the same.
-        self.append(&event, now, device);
+        self.append(&event, now.wall, device);
+        self.flush();
+        self.note_moved(device);
+    }
+
+    fn say_forked(&self, now: &Now, device: DeviceId, peer: Option<IpAddr>) {
+        let from = peer.map_or_else(|| "an address that is not known".to_owned(), |peer| peer.to_string());
+        log::warn!(
+            "device {device}: a copy of it, heard from {from}, is sent to enrol as a device of its own"
+        );
+        let message =
+            format!("a copy of this device, heard from {from}, was sent to enrol as a device of its own");
+        let event = own_event(Severity::Warning, FORKED_KIND, message, now.wall, [("address", from)]);
+        self.append(&event, now.wall, device);
         self.flush();
         self.note_moved(device);
     }

@@ -7,16 +7,17 @@
 use std::collections::BTreeSet;
 
 use crate::fleet::presence::{Presence, lost_at, presence};
-use crate::fleet::status::{Cause, judge};
-use crate::machine::clones::LASTS_MILLISECONDS;
+use crate::fleet::status::{Cause, SharedIdentity, judge};
+use crate::machine::clones::LASTS_SECONDS;
 use crate::machine::device_state::DeviceState;
 use crate::machine::wall_clock::AgeTime;
 use crate::reactor::Clock;
 use crate::server::presence::{Announcer, StatusChange};
 use crate::store::table::signs_of;
 use crate::store::{DeviceStatus, Judged, Store, StoreError, Verdict, WAITING_MILLISECONDS};
+use crate::wire::clone_policy::ClonePolicy;
 use crate::wire::id::DeviceId;
-use crate::wire::time::WallTime;
+use crate::wire::time::{Now, WallTime};
 
 /// Devices of which something is new that one step judges, in devices.
 const CHANGED_PER_STEP_MAX: usize = 500;
@@ -168,17 +169,23 @@ impl Statuses {
 
     /// Whether another device seems to use its identity: as was seen, or as was found before a server started
     /// that has not been there for long enough to see it.
-    fn shared_identity(&self, judged: &Judged, now: WallTime) -> Option<(WallTime, Vec<String>)> {
-        if let Some(suspicion) = self.announcer.clones.lock().suspicion(judged.device, now) {
+    fn shared_identity(&self, judged: &Judged, now: WallTime) -> Option<SharedIdentity> {
+        let moment = self.clock.now().moment;
+        let policy = self.announcer.clone_policy();
+        if let Some(suspicion) =
+            self.announcer.clones.lock().suspicion(judged.device, &Now { moment, wall: now })
+        {
             let addresses = suspicion.addresses.iter().map(ToString::to_string).collect();
-            return Some((suspicion.since, addresses));
+            return Some(SharedIdentity { since: suspicion.since, addresses, policy });
         }
-        let is_new = now.0.saturating_sub(self.clock.started_at().0) < LASTS_MILLISECONDS;
+        let is_new = now.0.saturating_sub(self.clock.started_at().0) < LASTS_SECONDS * 1_000;
+        // One that enrols anew by itself is done with that when it does not come again.
+        let may_last = is_new && policy != ClonePolicy::Fork;
         let before = judged.device_status.reasons.iter().find_map(|reason| match &reason.cause {
-            Cause::SharedIdentity { since, addresses } => Some((*since, addresses.clone())),
+            Cause::SharedIdentity(shared) => Some(SharedIdentity { policy, ..shared.clone() }),
             _ => None,
         });
-        before.filter(|_| is_new)
+        before.filter(|_| may_last)
     }
 
     /// Distance by which the device's clock is ahead: as it said since the server started, or as was found

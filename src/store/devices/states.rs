@@ -70,7 +70,7 @@ fn record(connection: &Connection, records: &[DeviceState], position: Option<u64
         "UPDATE device_states SET spool_epoch = ?2, last_sequence = ?3, last_crc = ?4, last_seen_at = ?5,
         last_sync_at = ?6, due_seconds = ?7, boot = ?8, notice_counter = ?9, wake_counter = ?10, address = ?11,
         udp_port = ?12, udp_reach = ?13, departure = ?14, presence = ?15, status = ?16,
-        last_position = ?17
+        last_position = ?17, machine = ?18
         WHERE device = (SELECT number FROM devices WHERE id = ?1)";
     let mut statement = connection.prepare_cached(sql)?;
     for record in records {
@@ -92,6 +92,7 @@ fn record(connection: &Connection, records: &[DeviceState], position: Option<u64
             record.announced.name(),
             record.status.name(),
             record.last_position().cast_signed(),
+            record.machine,
         ])?;
     }
     if let Some(position) = position {
@@ -148,7 +149,7 @@ pub(super) fn load(
             s.conditions_digest, s.conditions_revision, s.spool_epoch, s.last_sequence, s.last_crc,
             s.last_seen_at, s.last_sync_at, s.due_seconds, s.boot, s.notice_counter, s.wake_counter, s.address,
             s.udp_port, s.udp_reach, s.departure, s.presence, s.orders_digest, s.status, s.last_position,
-            d.waiting_since IS NOT NULL, d.certificate_floor
+            d.waiting_since IS NOT NULL, d.certificate_floor, s.machine
         FROM certificates c JOIN devices d ON d.number = c.device LEFT JOIN device_states s ON s.device = d.number";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
@@ -191,7 +192,7 @@ fn load_reach(row: &Row<'_>, record: &mut DeviceState) -> rusqlite::Result<()> {
         // Version 1 of the file did not keep it. No slot is farther away than this.
         record.set_due_seconds(record.interval_seconds().saturating_add(record.interval_seconds() / 2));
     }
-    record.boot = row.get(19)?;
+    (record.boot, record.machine) = (row.get(19)?, row.get(32)?);
     record.notice_counter = row.get(20)?;
     record.wake_counter = row.get(21)?;
     record.address = address_from_sql(row.get::<_, Option<String>>(22)?.as_deref());

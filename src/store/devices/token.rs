@@ -21,6 +21,9 @@ use crate::wire::time::WallTime;
 /// was. 30 days.
 const KEPT_AFTER_EXPIRY_MILLISECONDS: u64 = 30 * 24 * 3_600 * 1_000;
 
+/// Life of a token for a copy of a device, which uses it at once: an hour.
+const COPY_TOKEN_MILLISECONDS: u64 = 3_600_000;
+
 /// Why a token lets nobody in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TokenRefusal {
@@ -131,6 +134,21 @@ impl Devices {
     /// When the group's path is none, or it could not be stored.
     pub fn create_token(&self, new: NewToken) -> Result<CreatedToken, StoreError> {
         self.change_tokens(move |connection| create(connection, &new))
+    }
+
+    /// Makes a join token for one copy of the device: for the device's group, once, for an hour. `done` is
+    /// called once, on the store's writer, after the commit.
+    pub fn create_copy_token(
+        &self,
+        device: DeviceId,
+        now: WallTime,
+        done: impl FnOnce(Result<CreatedToken, StoreError>) + Send + 'static,
+    ) {
+        let memory = Arc::clone(&self.memory);
+        let action =
+            move |connection: &Connection| with_open_until(connection, |c| create_for_copy(c, device, now));
+        self.database
+            .submit(action, move |result| done(result.map(|changed| memory.tokens_changed(changed))));
     }
 
     /// Whether any join token lets a device in now, by the rule of [`Devices::check_token`]. Does not ask the
@@ -284,6 +302,23 @@ fn create(connection: &Connection, new: &NewToken) -> Result<CreatedToken, Store
         return Err(StoreError::IdTaken);
     }
     Ok(CreatedToken { token: get(connection, id, new.created_at)?, secret })
+}
+
+fn create_for_copy(
+    connection: &Connection,
+    device: DeviceId,
+    now: WallTime,
+) -> Result<CreatedToken, StoreError> {
+    let number = rows::number_of(connection, device)?;
+    let sql = "SELECT g.path FROM devices d JOIN groups g ON g.id = d.group_id WHERE d.number = ?1";
+    let group = connection.one(sql, [number], |row| row.get(0))?;
+    // Those of other copies that are over: nobody looks them up.
+    connection.run("DELETE FROM tokens WHERE copy_of IS NOT NULL AND expires_at < ?1", [now])?;
+    let expires_at = WallTime(now.0.saturating_add(COPY_TOKEN_MILLISECONDS));
+    let new = NewToken { group, created_at: now, expires_at, uses_max: 1, ..NewToken::default() };
+    let created = create(connection, &new)?;
+    connection.run("UPDATE tokens SET copy_of = ?2 WHERE id = ?1", (created.token.id, number))?;
+    Ok(created)
 }
 
 fn get(connection: &Connection, id: TokenId, now: WallTime) -> Result<Token, StoreError> {

@@ -28,7 +28,8 @@ fn how_a_device_is_reached_survives_a_restart() {
         fleet.table().with(*device, |record| {
             record.last_sync = WallTime(5_000);
             record.set_due_seconds(1_234 + u32::from(number));
-            record.boot = 0xffff_fff0 + u32::from(number);
+            record.boot = 0xfff0 + u16::from(number);
+            record.machine = 0xffe0 + u16::from(number);
             record.notice_counter = u32::MAX;
             record.wake_counter = 1_795_514_400;
             record.address = address;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{JournalCondition, PersistentBy, Timestamp, UdpReach};
+use crate::wire::clone_policy::ClonePolicy;
 use crate::wire::datagram::NoticeKind;
 use crate::wire::presence::Presence;
 use crate::wire::settings::SettingsReport;
@@ -83,6 +84,9 @@ pub struct WhyFacts {
     /// Why it seems that another device uses its identity; null: nothing seems so.
     #[serde(default)]
     pub shared_identity: Option<String>,
+    /// The server's answer to that; null: there is no need of one.
+    #[serde(default)]
+    pub clone_policy: Option<ClonePolicy>,
     /// Its wait for approval; null: it does not wait.
     #[serde(default)]
     pub waiting: Option<Waiting>,

@@ -328,6 +328,7 @@ impl Agent {
             | Action::TakeSettings(_)
             | Action::TakeRun(_)
             | Action::TakeRunList(_)
+            | Action::Fork(_)
             | Action::RunsStored(_)
             | Action::Recall { .. } => {}
         }
