@@ -120,6 +120,14 @@ impl Directory {
         self.lock_file("move.lock", "a move to another server")
     }
 
+    /// Keeps a second agent out that would enrol the device by itself; commands find it unlocked.
+    ///
+    /// # Errors
+    /// When another one does so, or the system refuses.
+    pub fn lock_join(&self) -> Result<Lock, DirectoryError> {
+        self.lock_file("join.lock", RUNNING_AGENT)
+    }
+
     fn lock_file(&self, name: &str, holder: &str) -> Result<Lock, DirectoryError> {
         let path = self.path.join(name);
         let wrap = |source| DirectoryError::Io(path.clone(), source);
@@ -166,6 +174,12 @@ impl Directory {
     #[must_use]
     pub fn spool(&self) -> PathBuf {
         self.path.join("spool")
+    }
+
+    /// Directory of runs of tasks.
+    #[must_use]
+    pub fn runs(&self) -> PathBuf {
+        self.path.join("runs")
     }
 
     /// Directory of ordered settings.

@@ -186,6 +186,14 @@ impl Identity {
         self.write_slots(directory, SLOT_NAME)
     }
 
+    /// Removes the identity in `directory`, when there is one; durable when this returns.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn remove(directory: &Path) -> Result<(), SlotError> {
+        AbSlots::new(directory, SLOT_NAME).remove()
+    }
+
     /// Stores it under another name than the one that counts.
     pub(super) fn write_slots(&self, directory: &Path, name: &'static str) -> Result<(), IdentityError> {
         // Large enough at once: a buffer that grows leaves copies behind.

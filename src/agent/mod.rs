@@ -13,6 +13,7 @@ pub mod datagram;
 pub mod directory;
 pub mod enroll;
 pub mod identity;
+pub mod join;
 pub mod last_good;
 pub mod link;
 pub mod local;

@@ -50,7 +50,7 @@ pub const LASTS_SECONDS: u64 = 86_400;
 /// switched off meanwhile is still the first when it comes back.
 const MACHINE_REMEMBERED_SECONDS: u64 = 30 * 86_400;
 
-/// Lives that are remembered of one device, in lives: as many copies of one disk are told apart in an hour.
+/// Lives that are remembered of one device: as many copies of one disk are told apart in an hour.
 const LIVES_MAX: usize = 16;
 
 /// Addresses that are named of one device.

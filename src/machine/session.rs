@@ -11,6 +11,7 @@
 //! A session of an idle device is a few words; an upload that is under way has a box of its own, for as long
 //! as it lasts.
 
+mod copies;
 mod events;
 mod sync;
 mod upload;
@@ -24,10 +25,9 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::clones::Verdict;
 use super::close::CloseReason;
 use super::command::{
-    Command, DesiredStateOutcome, EnrolmentOutcome, ForkOutcome, Job, JobOutcome, RunsOutcome, SectionOutcome,
+    Command, DesiredStateOutcome, EnrolmentOutcome, Job, JobOutcome, RunsOutcome, SectionOutcome,
 };
 use super::device_state::DeviceState;
 use super::rate::{self, EventRate, Owed, WAKE_MICROSECONDS};
@@ -75,10 +75,6 @@ pub const REMOVED: &str =
 /// A device is told this when another machine has taken its record over.
 pub const TAKEN_OVER: &str = "another machine has taken this device's record over ('musterctl device re-enrol'), and this certificate died with that; \
      to come back as another device it has to enrol again with a new token ('muster-agent enroll --force')";
-
-/// A machine is told this when it uses the identity of another one.
-pub const COPY: &str = "another machine uses this device's identity, and was first: this one is a copy of it, as one made \
-    from its disk is, and is not served. Make it a device of its own: muster-agent enroll --force";
 
 /// Answer of the server to a sync, worked out by the caller from the device's record and the time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -323,13 +319,7 @@ impl Session {
                 }
                 self.close(CloseReason::EnrolmentDone, out);
             }
-            (State::Forking(_), JobOutcome::Fork(outcome)) => {
-                out.push(Command::Send(match outcome {
-                    ForkOutcome::Token(fork) => ToAgent::Fork(fork),
-                    ForkOutcome::Failed => ToAgent::Later(Later::with_all(policy.later_seconds)),
-                }));
-                self.close(CloseReason::Cloned, out);
-            }
+            (State::Forking(_), JobOutcome::Fork(outcome)) => self.forked(outcome, policy, out),
             (State::Known { reports, .. }, JobOutcome::Runs(outcome)) => {
                 *reports = reports.saturating_sub(1);
                 if let RunsOutcome::Stored(stored) = outcome {
@@ -409,20 +399,6 @@ impl Session {
     pub fn superseded(&mut self, out: &mut Vec<Command<'_>>) {
         let reason = "another link of this device took over; if this is not a reconnection, two agents have one identity";
         self.refuse(ErrorCode::Superseded, reason, CloseReason::Superseded, out);
-    }
-
-    /// The device is a copy of another one, and this is done about it.
-    pub fn turn_away(&mut self, verdict: Verdict, out: &mut Vec<Command<'_>>) {
-        let State::Known { device, .. } = &self.state else { return };
-        let device = *device;
-        match verdict {
-            Verdict::Serve => {}
-            Verdict::Refuse => self.refuse(ErrorCode::Cloned, COPY, CloseReason::Cloned, out),
-            Verdict::Fork => {
-                self.state = State::Forking(device);
-                out.push(Command::Job(Box::new(Job::Fork(device))));
-            }
-        }
     }
 
     /// The device was removed by an administrator, or is not known any more.

@@ -226,7 +226,7 @@ fn a_copy_is_refused_in_words_and_the_first_stays_in_sync() {
 }
 
 #[test]
-fn with_alarm_both_are_served_and_it_is_told_as_before() {
+fn by_default_both_are_served_and_it_is_told_as_before() {
     let mut copied = Copied::new("alarm");
     copied.agents.push(run(&copied.site, COPY, 2));
     let why = || copied.why()["text"].as_str().unwrap().to_owned();

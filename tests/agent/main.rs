@@ -6,6 +6,7 @@ mod clones;
 mod datagrams;
 mod enrolment;
 mod flow;
+mod image;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod large;

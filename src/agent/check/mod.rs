@@ -12,7 +12,8 @@ use self::line::{Line, Report, Subject};
 use self::udp::{Here, OfAgent, Prober};
 use super::address::{AddressError, ServerAddress};
 use super::directory::Directory;
-use super::identity::Identity;
+use super::identity::{Identity, IdentityError};
+use super::join::{self, Join};
 use super::local::client::{LocalClient, LocalError};
 use super::settings::Settings;
 
@@ -66,10 +67,27 @@ fn who(
     settings: &Settings,
     told: Option<String>,
 ) -> Result<(Identity, ServerAddress), String> {
-    let identity = Identity::read_enrolled(directory.path()).map_err(|error| error.to_string())?;
+    let identity = Identity::read_enrolled(directory.path()).map_err(|error| {
+        match (&error, join::read(directory.path())) {
+            (IdentityError::NotEnrolled(_), Ok(Some(join))) => not_yet(directory, &join),
+            _ => error.to_string(),
+        }
+    })?;
     let server = told.or_else(|| settings.server.clone()).unwrap_or_else(|| identity.server.clone());
     let server = server.parse().map_err(|error: AddressError| error.to_string())?;
     Ok((identity, server))
+}
+
+/// That of a device that enrols by itself.
+fn not_yet(directory: &Directory, join: &Join) -> String {
+    let why = match join::problem(directory.path()) {
+        Some(problem) => format!("the last attempt failed: {problem}"),
+        None => "it has not tried yet".to_owned(),
+    };
+    format!(
+        "this device waits to enrol at {}: 'muster-agent run' does it and tries until it is enrolled; {why}",
+        join.server
+    )
 }
 
 /// `copy`: why the server takes this machine for a copy of the device.

@@ -74,6 +74,16 @@ when the agent is started.")]
 Make the token on the new server: musterctl token create.
 A running agent takes the new server up by itself. Events that the old server does not have yet go to the new one.")]
     Move(Move),
+    /// Make this machine's disk an image: machines that are made from it enrol by themselves at first boot
+    #[command(after_help = "Examples:
+  muster-agent prepare-image --server muster.example.org --token-file token
+  muster-agent prepare-image --server muster.example.org --token-file - --data /mnt/image/var/lib/muster-agent
+
+Removes all that makes the data directory that of one device, and leaves a file join.toml (mode 0600) with which
+'muster-agent run' enrols, however long that takes; then the file is wiped. Stop the agent before. The token must have a use
+for each machine and live until the last one has booted: musterctl token create --uses 1000 --ttl 1y
+Empty /etc/machine-id in the image as well (machine-id(5)), so that machines can be told apart.")]
+    PrepareImage(PrepareImage),
     /// Tell the agent that the device goes to sleep, or has woken up; for the service manager
     /// (muster-agent-sleep.service)
     #[command(after_help = "Examples:
@@ -162,6 +172,20 @@ pub struct Move {
     /// Name that the device would like there [default: its present name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Data directory and configuration.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `prepare-image`
+#[derive(Args, Debug)]
+pub struct PrepareImage {
+    /// The server: a host name or an address, with a port when it is not 13000
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub server: String,
+    /// The join token, as 'musterctl token create' printed it.
+    #[command(flatten)]
+    pub token: TokenSource,
     /// Data directory and configuration.
     #[command(flatten)]
     pub common: Common,

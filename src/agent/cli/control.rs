@@ -12,6 +12,7 @@ use super::arguments::{Common, Emit, Notice, NoticeWhat, Status as StatusArgumen
 use super::context::{Context, wall_time};
 use crate::agent::directory::{Directory, DirectoryError, Lock};
 use crate::agent::identity::Identity;
+use crate::agent::join;
 use crate::agent::local::client::{LocalClient, LocalError};
 use crate::agent::local::peer::Peer;
 use crate::agent::local::protocol::{Request, Status, parse};
@@ -65,6 +66,9 @@ pub(super) fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
     not_running.map_or(Ok(()), |error| Err(error.into()))
 }
 
+/// State of a device that enrols by itself.
+const WAITING: &str = "waiting_to_enrol";
+
 fn offline(context: &Context) -> Result<Status, CommandError> {
     let identity = Identity::read(&context.data)?;
     let mut status = Status {
@@ -73,6 +77,13 @@ fn offline(context: &Context) -> Result<Status, CommandError> {
         problems: context.problem.iter().cloned().collect(),
         ..Status::default()
     };
+    if let Ok(Some(join)) = join::read(&context.data)
+        && identity.is_none()
+    {
+        status.state = WAITING.to_owned();
+        status.server = Some(join.server.to_string());
+        status.last_error = join::problem(&context.data);
+    }
     if let Some(identity) = identity {
         status.device = Some(identity.device);
         status.name = Some(identity.name.clone());
@@ -91,6 +102,12 @@ pub(super) fn table(status: &Status) -> String {
     };
     match (&status.name, status.device) {
         (Some(name), Some(device)) => line("device", &format_args!("{name} ({device})")),
+        _ if status.state == WAITING => {
+            line(
+                "device",
+                &"not enrolled yet: 'muster-agent run' enrols it by itself, and tries until it is",
+            );
+        }
         _ => line("device", &"not enrolled: muster-agent enroll --server HOST --token-file FILE"),
     }
     if let Some(server) = &status.server {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::CommandError;
-use super::arguments::{Enroll, Move, TOKEN_VARIABLE, TokenSource};
+use super::arguments::{Enroll, Move, PrepareImage, TOKEN_VARIABLE, TokenSource};
 use super::context::{Context, wall_time};
 use super::control::{Holder, SYNC_TIMEOUT};
 use crate::agent::address::ServerAddress;
@@ -18,6 +18,7 @@ use crate::agent::collect::host;
 use crate::agent::directory::Directory;
 use crate::agent::enroll::{EnrollError, NewDevice, enroll};
 use crate::agent::identity::{Identity, IdentityError};
+use crate::agent::join;
 use crate::agent::local::client::LocalError;
 use crate::agent::moving::{self, commit, settle, stage};
 use crate::wire::limits::NAME_BYTES_MAX;
@@ -90,6 +91,34 @@ fn waits(identity: &Identity) -> String {
         "it waits for approval, and is served once an administrator says so: musterctl device approve {}",
         identity.device
     )
+}
+
+/// Removes all that makes the data directory that of one device, and has machines that are made from it
+/// enrol.
+pub(super) fn prepare_image(arguments: &PrepareImage) -> Result<(), CommandError> {
+    let context = Context::new(&arguments.common)?;
+    let server: ServerAddress = arguments.server.parse().map_err(CommandError::usage)?;
+    let token = read_token(&arguments.token)?;
+    let directory = Directory::open_or_create(&context.data)?;
+    let _only = directory.lock_join()?;
+    let _lock = directory.lock_patiently("the preparation of an image")?;
+    let before = Identity::read(directory.path());
+    // The way to enrol is there before the identity goes: an end in between leaves a device that works.
+    join::write(&directory, &server, &token)
+        .map_err(|error| CommandError::refused(format!("{}: {error}", directory.path().display())))?;
+    join::forget_device(&directory)?;
+    say!(
+        "prepared: each machine that is made from this disk enrols at {server} when 'muster-agent run' is started there"
+    );
+    if let Ok(Some(before)) = before {
+        say!(
+            "the server still lists the device that this was; remove it there: musterctl device remove '{}'   ({})",
+            before.name,
+            before.server
+        );
+    }
+    say!("do not start the agent on this machine again before the image is made");
+    Ok(())
 }
 
 /// Why the server gave the device another name than it asked for.

@@ -26,9 +26,11 @@ use clap::Parser as _;
 use context::Context;
 
 pub use arguments::{
-    Arguments, Check, Command, Common, Emit, Enroll, Move, Notice, NoticeWhat, Status, TokenSource,
+    Arguments, Check, Command, Common, Emit, Enroll, Move, Notice, NoticeWhat, PrepareImage, Status,
+    TokenSource,
 };
 
+use crate::agent::join;
 use crate::agent::run::{Agent, Signals};
 use crate::agent::task::supervisor;
 use crate::configuration::ConfigError;
@@ -94,6 +96,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Run(common) => run(common, signals),
         Command::Check(arguments) => context::check(arguments),
         Command::CheckConfig(common) => context::check_configuration(common),
+        Command::PrepareImage(arguments) => enroll::prepare_image(arguments),
         Command::Move(arguments) => enroll::move_device(arguments),
         Command::Notice(arguments) => control::notice(arguments),
         Command::Emit(arguments) => control::emit(arguments),
@@ -118,6 +121,9 @@ fn run(common: &Common, signals: Option<io::Result<Signals>>) -> Result<(), Comm
     let context = Context::or_last_good(common)?;
     logging::start(context.settings.log_level.into())
         .map_err(|error| CommandError::refused(format!("can't start logging: {error}")))?;
+    if !join::at_first_boot(&context, &signals)? {
+        return Ok(());
+    }
     Ok(Agent::new(context, signals).and_then(Agent::run)?)
 }
 

@@ -19,7 +19,7 @@ use crate::fleet::schema::Schema;
 use crate::wire::settings::Declaration;
 
 /// Name of the slots that hold what is in force.
-const SLOT: &str = "own-settings";
+pub(in crate::agent) const SLOT: &str = "own-settings";
 
 /// The server's settings of the agent. Settings that it did not make are as the device says.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]

@@ -68,7 +68,7 @@ impl Agent {
             occurred_at: now.wall,
             fields: vec![("copy_of".to_owned(), self.identity.device.to_string())],
         };
-        // Where the old identity said that the server is.
+        // The server is where it was.
         identity.server.clone_from(&self.identity.server);
         let server = self.connection.server().clone();
         let tls = tls_of(&identity).map_err(RunError::Tls)?;

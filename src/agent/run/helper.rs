@@ -33,7 +33,7 @@ pub(super) enum Outcome {
     Why(NoticeKind),
     /// Outcome of a piece of work on settings.
     Managed(managed::Outcome),
-    /// What became of an enrolment as a device of its own.
+    /// An enrolment as a device of its own has ended.
     Forked(Result<Box<Identity>, String>),
     /// The helper of this name has panicked.
     Panicked(&'static str),

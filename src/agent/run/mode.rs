@@ -163,7 +163,7 @@ impl Agent {
         self.spool.close()?;
         match key {
             Some(_) => self.leave_server(),
-            // The other machine is still there under the old identity. What is left in the spool counts anew.
+            // The other machine is still there under the old identity. The rest of the spool counts anew.
             None => self.spool.begin_epoch(self.next_spool_epoch()?)?,
         }
         moving::commit(&self.directory, &identity)?;

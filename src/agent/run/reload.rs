@@ -2,9 +2,11 @@
 //! configuration again. Signals are something that the loop can poll.
 
 use std::io;
+use std::time::Instant;
 
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
+use rustix::event::{PollFd, PollFlags};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{Agent, WATCH};
@@ -12,7 +14,7 @@ use crate::agent::address::AddressError;
 use crate::agent::application::check::AGENT_NAME;
 use crate::agent::last_good;
 use crate::agent::settings::{self, Settings};
-use crate::agent::waiting::{drain, signals};
+use crate::agent::waiting::{drain, signals, wait_for};
 use crate::agent::watch::Watch;
 use crate::service_manager;
 use crate::wire::bounded::clip;
@@ -128,6 +130,14 @@ impl Signals {
     pub fn catch() -> io::Result<Self> {
         let stream = |of: &[i32]| signals(of).map(UnixStream::from_std);
         Ok(Self { end: stream(&[SIGTERM, SIGINT])?, reload: stream(&[SIGHUP])? })
+    }
+
+    /// Waits for a request to end until `deadline`. Whether there is one; it stays there for the loop.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn wait_for_end(&self, deadline: Instant) -> io::Result<bool> {
+        wait_for(&mut [PollFd::new(&self.end, PollFlags::IN)], deadline)
     }
 
     pub(super) fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {

@@ -21,12 +21,12 @@ const TAKEN_OVER_KIND: &str = "record_taken_over";
 const FORKED_KIND: &str = "identity_forked";
 
 impl Announcer {
-    /// Sets what is done about copies of a device.
+    /// Sets the treatment of copies of a device.
     pub(in crate::server) fn set_clone_policy(&self, policy: ClonePolicy) {
         *self.clone_policy.lock() = policy;
     }
 
-    /// What is done about copies of a device.
+    /// The treatment of copies of a device.
     pub(in crate::server) fn clone_policy(&self) -> ClonePolicy {
         *self.clone_policy.lock()
     }
