@@ -5,7 +5,9 @@ use std::process::{Command, Output};
 
 use muster::agent::enroll::enroll;
 use muster::agent::identity::KeyType;
+use muster::agent::moving::verify;
 use muster::wire::id::CertificateHash;
+use muster::wire::time::WallTime;
 use muster::wire::token::JoinToken;
 
 use crate::kit::{AGENT, Fixture, Running, Site, copy_directory, error_of, eventually, free_udp_port, now};
@@ -153,4 +155,19 @@ fn a_thousand_first_boots_of_one_image_make_a_thousand_devices() {
     assert_eq!(fixture.server.store().table().len(), 1_000);
     let late = enroll(&server, &token, "kiosk", KeyType::Ed25519, now()).unwrap_err();
     assert!(late.to_string().contains("used up"), "{late}");
+}
+
+/// A device knows a server by its certificate alone, and no date in it: whatever its clock says.
+#[test]
+fn a_device_enrols_and_is_known_with_any_clock() {
+    let fixture = Fixture::start();
+    let server = fixture.address().to_string().parse().unwrap();
+    let year_2100 = WallTime(4_102_444_800_000);
+    let clocks = [WallTime(0), WallTime(3_600_000), year_2100, WallTime(u64::MAX)];
+    let token = fixture.token(u32::try_from(clocks.len()).unwrap());
+    for clock in clocks {
+        let new = enroll(&server, &token, "kiosk", KeyType::Ed25519, clock).unwrap();
+        verify(&server, &new.identity, false).unwrap();
+    }
+    assert_eq!(fixture.server.store().table().len(), clocks.len());
 }

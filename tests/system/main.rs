@@ -1,6 +1,7 @@
 //! The programs on a system: service manager, clock, namespaces, nginx, and every documented command.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
+mod clock_identity;
 mod clock_steps;
 mod clock_tasks;
 mod documented_commands;
