@@ -77,4 +77,11 @@
 //! [status](super::status) (`clock.warning_beyond`), until a sync finds it right. While the server's own
 //! clock is doubted no device is judged by it.
 //!
-//! The tests move the clock of real processes with libfaketime (`tests/system/clock_steps.rs`).
+//! No certificate, pin or ticket depends on a date: a device in 1970 or 2100 enrols, syncs and delivers, and
+//! a server that was first started there is the same when its clock is right. Certificates are compared with
+//! stored copies or looked up by their hash; the server's own has no end (the year 9999), and those of
+//! devices are a status when they end, never an outage. The key of a ticket is replaced by age alone, and
+//! not while the clock is doubted.
+//!
+//! The tests move the clock of real processes with libfaketime (`tests/system/clock_steps.rs`,
+//! `clock_identity.rs`).

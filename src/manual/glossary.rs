@@ -41,6 +41,7 @@
 //! | **wake scheduler** | `WakeScheduler` | The state machine that calls devices, on their link or by wakes, at a bounded rate. |
 //! | **pin** | `pins` | A stored copy of the server's certificate, against which the agent compares it byte for byte. |
 //! | **join token** | `JoinToken` | The secret with which a new device enrols, bounded in time and uses. |
+//! | **copy** | `Verdict`, `ForkOutcome` | A machine that uses the identity of another one, as one made from a copy of its disk does; to fork it is to have it enrol as a device of its own. |
 //! | **approval** | `approve` | An administrator's word that lets a device in that has enrolled with a token that asks for it. |
 //! | **take-over** | `take_over` | A machine's enrolment as a device that is there: it gets the record, and the device's old certificates die. |
 //! | **status** | `DeviceStatus` | A device's level (ok to critical) with its reasons, judged by the rules of its group. |

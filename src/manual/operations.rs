@@ -238,6 +238,47 @@
 //! resumed TLS sessions too. Its events stay in the journal. To come back it must enrol again with a new
 //! token, and is a new device then.
 //!
+//! # Images
+//!
+//! `muster-agent prepare-image --server muster.example.org --token-file token` makes the disk of a machine
+//! one from which others can be made. It removes all that makes the data directory that of one device
+//! (identity, state, spool, settings and runs that were ordered) and leaves `join.toml` there, mode 0600,
+//! with the server and the token. When `muster-agent run` finds that file and no identity, it enrols the
+//! device, under its host name, and tries until it has: `muster-agent status` and `check`, `systemctl status`
+//! and the log say why it has not yet. Attempts thin out to one in five minutes. Then the token is
+//! overwritten and the file removed. Programs that set machines up (cloud-init and the like) may write the
+//! file themselves: `server`, `token` and, where wanted, `name`.
+//!
+//! The token must have a use for each machine, and live until the last one has booted (`musterctl token
+//! create --uses 1000 --ttl 365d`); one that is used up or over can be replaced in the file. With
+//! `--approval` none is served before an administrator has seen it. A device whose enrolment was cut off
+//! behind the server's word takes a second use, and leaves a device that was never seen. Empty
+//! `/etc/machine-id` in the image (machine-id(5)), so that machines that are made from it can be told apart
+//! by it.
+//!
+//! # Copied disks
+//!
+//! A disk that was copied with an identity on it makes two machines that are one device. They are told apart
+//! by the boot, by a hash of the machine's id (`/etc/machine-id`, and the board's UUID where the agent may
+//! read it; keyed with the id itself, so that it means nothing elsewhere), and by the agent's epoch: a
+//! machine that comes back in its boot after another one is proof; a boot or an epoch that comes back on one
+//! machine counts half, as a virtual machine may be set back; a section with another content in a known
+//! revision counts the same; and so do links that take each other over six times in an hour. A disk that was
+//! moved to another machine, and a machine that boots, is no copy. The first of them keeps the record, for as
+//! long as a month while it is away and the server runs. A copy that was found out is told by `[identity]
+//! clones`:
+//!
+//! | `clones` | the copy | the device's status |
+//! |---|---|---|
+//! | `"alarm"` | is served as before | *two devices seem to use this identity*, until a day after the last sign |
+//! | `"fork"` | is sent to enrol anew with a token of the server's own, for the same group, once and for an hour, with a new key; its agent does so in place, under the machine's host name, and brings along what its spool holds | the same, unless each copy stays away after that |
+//! | `"refuse"` | is told so in words and stays away for an hour at a time; its events wait on it | *the copy is refused*, until a day after it came last |
+//!
+//! Each of them is an event of the device: `identity_shared`, and `identity_forked` for each copy that was
+//! sent away. Events that were waiting when the disk was copied come from both. `musterctl device why` of the
+//! device, and `muster-agent status` and `check` on the copy, say what it is. Containers of one host may have
+//! one id and one boot: only epochs and contents tell them apart then, and that takes longer.
+//!
 //! # Uninstalling
 //!
 //! On a device, after `musterctl device remove NAME` on the server, as root; its identity and undelivered

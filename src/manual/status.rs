@@ -41,12 +41,10 @@
 //! Four reasons have no rule. 'Waiting for approval' is a warning until an administrator has approved or
 //! removed the device. 'It sends more events than it may, some wait on it' is a warning as long as the device
 //! is told to keep events, and somewhat longer: see [`delivery`](super::delivery). 'Two devices seem to use
-//! this identity' is a warning: a boot or an agent epoch that was left comes back, a section has another
-//! content in a revision that is known, or links take each other over again and again, as happens with a
-//! copied disk. It goes a day after the last sign; the event `identity_shared` and `musterctl device why` say
-//! it too. 'muster-agent failed' says that the disk of the device has no room for events; what else is wrong
-//! with the agent itself, such as a file in `applications.d`, stands in the detail of `muster-agent` among
-//! the conditions of `device show`.
+//! this identity' is a warning: see [copied disks](super::operations#copied-disks). It goes a day after the
+//! last sign; the event `identity_shared` and `musterctl device why` say it too. 'muster-agent failed' says
+//! that the disk of the device has no room for events; what else is wrong with the agent itself, such as a
+//! file in `applications.d`, stands in the detail of `muster-agent` among the conditions of `device show`.
 //!
 //! For kiosks that are switched off over the weekend, and whose program matters more than anything else:
 //!

@@ -81,7 +81,7 @@ A running agent takes the new server up by itself. Events that the old server do
 
 Removes all that makes the data directory that of one device, and leaves a file join.toml (mode 0600) with which
 'muster-agent run' enrols, however long that takes; then the file is wiped. Stop the agent before. The token must have a use
-for each machine and live until the last one has booted: musterctl token create --uses 1000 --ttl 1y
+for each machine and live until the last one has booted: musterctl token create --uses 1000 --ttl 365d
 Empty /etc/machine-id in the image as well (machine-id(5)), so that machines can be told apart.")]
     PrepareImage(PrepareImage),
     /// Tell the agent that the device goes to sleep, or has woken up; for the service manager
