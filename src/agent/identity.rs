@@ -12,30 +12,30 @@ use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::ab_slots::{AbSlots, SLOT_CONTENT_BYTES_MAX, SlotError};
+use crate::machine::credentials::Credential as Shown;
 use crate::wire::bounded;
+pub use crate::wire::certificate::KeyType;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::limits::DATAGRAM_KEY_BYTES;
 use crate::wire::message::{Enrolled, decode_pins, encode_pins};
 use crate::wire::time::WallTime;
 
-/// Which kind of key the agent makes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum KeyType {
-    /// Ed25519 (RFC 8032): small and quick.
-    #[default]
-    Ed25519,
-    /// ECDSA on P-256 (FIPS 186-5), where a policy asks for it.
-    P256,
+fn algorithm(key_type: KeyType) -> &'static SignatureAlgorithm {
+    match key_type {
+        KeyType::Ed25519 => &rcgen::PKCS_ED25519,
+        KeyType::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+    }
 }
 
-impl KeyType {
-    fn algorithm(self) -> &'static SignatureAlgorithm {
-        match self {
-            Self::Ed25519 => &rcgen::PKCS_ED25519,
-            Self::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-        }
-    }
+/// Key of a renewed certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RenewalKey {
+    /// A new one with each certificate: a copy of the old one is of no more use.
+    #[default]
+    New,
+    /// The one in use, for as long as it is of the right kind.
+    Same,
 }
 
 /// Identity of this device.
@@ -99,6 +99,43 @@ impl Drop for Credential {
 }
 
 impl Identity {
+    /// The same device showing this one of its certificates; `None`: it is not there.
+    #[must_use]
+    pub fn showing(mut self, shown: Shown) -> Option<Self> {
+        if shown == Shown::Previous {
+            let Credential { private_key, certificate } = &mut *self.previous.as_mut()?;
+            std::mem::swap(private_key, &mut self.private_key);
+            std::mem::swap(certificate, &mut self.certificate);
+        }
+        Some(self)
+    }
+
+    /// The same device without this one of its certificates; the other one is the only one then.
+    #[must_use]
+    pub fn without(self, forgotten: Shown) -> Option<Self> {
+        let kept = if forgotten == Shown::Previous { Shown::Newest } else { Shown::Previous };
+        let mut identity = self.showing(kept)?;
+        identity.previous = None;
+        Some(identity)
+    }
+
+    /// The same device with a renewed certificate, beside which the one in use is kept.
+    #[must_use]
+    pub fn renewed(mut self, candidate: Candidate, certificate: Vec<u8>) -> Self {
+        let Candidate { mut private_key, .. } = candidate;
+        self.previous = Some(Credential {
+            private_key: std::mem::replace(&mut self.private_key, std::mem::take(&mut *private_key)),
+            certificate: std::mem::replace(&mut self.certificate, certificate),
+        });
+        self
+    }
+
+    /// The kind of its key, by its certificate.
+    #[must_use]
+    pub fn key_type(&self) -> KeyType {
+        KeyType::of(&self.certificate)
+    }
+
     /// Wipes the private key, once it is where TLS needs it.
     pub fn forget_private_key(&mut self) {
         self.private_key.zeroize();
@@ -224,11 +261,22 @@ impl Candidate {
     /// # Errors
     /// When the cryptographic library refuses.
     pub fn new(key_type: KeyType, name: &str) -> Result<Self, IdentityError> {
-        let key = KeyPair::generate_for(key_type.algorithm())?;
+        Self::of(&KeyPair::generate_for(algorithm(key_type))?, name)
+    }
+
+    /// Makes a request for a key that is there: PKCS #8, DER.
+    ///
+    /// # Errors
+    /// When that is no key, or the cryptographic library refuses.
+    pub fn again(private_key: &[u8], name: &str) -> Result<Self, IdentityError> {
+        Self::of(&KeyPair::try_from(private_key)?, name)
+    }
+
+    fn of(key: &KeyPair, name: &str) -> Result<Self, IdentityError> {
         let mut parameters = CertificateParams::new(Vec::new())?;
         parameters.distinguished_name = rcgen::DistinguishedName::new();
         parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
-        let request = parameters.serialize_request(&key)?;
+        let request = parameters.serialize_request(key)?;
         Ok(Self { private_key: Zeroizing::new(key.serialize_der()), request: request.der().to_vec() })
     }
 
@@ -305,6 +353,56 @@ pub(crate) mod tests {
         }
         let error = Identity::read(directory.path()).unwrap_err().to_string();
         assert!(error.contains("enroll --force"), "{error}");
+    }
+
+    #[test]
+    fn a_renewal_keeps_the_certificate_in_use_and_either_can_be_forgotten() {
+        let pair = |identity: &Identity| (identity.private_key.clone(), identity.certificate.clone());
+        let mut settled = example();
+        settled.previous = None;
+        let old = pair(&settled);
+        let candidate = Candidate::new(KeyType::P256, "kiosk-17").unwrap();
+        let new = (candidate.private_key.to_vec(), vec![9; 450]);
+        let renewed = settled.clone().renewed(candidate, vec![9; 450]);
+        assert_eq!(pair(&renewed), new);
+        assert_eq!(pair(&renewed.clone().showing(Shown::Previous).unwrap()), old);
+        assert_eq!(pair(&renewed.clone().without(Shown::Newest).unwrap()), old);
+        let proved = renewed.clone().without(Shown::Previous).unwrap();
+        assert_eq!((pair(&proved), proved.previous.is_none()), (new, true));
+        assert!(settled.clone().showing(Shown::Previous).is_none());
+    }
+
+    /// Whatever part of a write reached the medium, at each step of a renewal the device has a certificate
+    /// that the server knows: the one in use until the new one is proved, and the new one after that.
+    #[test]
+    fn a_renewal_that_is_cut_off_at_any_byte_leaves_one_that_works() {
+        let mut settled = example();
+        settled.previous = None;
+        let candidate = Candidate::new(KeyType::Ed25519, "kiosk-17").unwrap();
+        let renewed = settled.clone().renewed(candidate, vec![9; 450]);
+        let proved = renewed.clone().without(Shown::Previous).unwrap();
+        for (before, after, known) in
+            [(&settled, &renewed, &settled.certificate), (&renewed, &proved, &renewed.certificate)]
+        {
+            let directory = tempfile::tempdir().unwrap();
+            before.write(directory.path()).unwrap();
+            let slots = ["identity.a", "identity.b"].map(|slot| directory.path().join(slot));
+            let was_there = slots.clone().map(|path| std::fs::read(path).ok());
+            after.write(directory.path()).unwrap();
+            let (path, whole) = slots
+                .iter()
+                .zip(was_there)
+                .map(|(path, before)| (path, before, std::fs::read(path).ok()))
+                .find_map(|(path, before, now)| (before != now).then_some((path, now?)))
+                .unwrap();
+            for cut in 0..=whole.len() {
+                std::fs::write(path, &whole[..cut]).unwrap();
+                let found = Identity::read(directory.path()).unwrap().unwrap();
+                assert!(found == *before || found == *after, "cut at {cut}");
+                let previous = found.previous.as_ref().map(|previous| &previous.certificate);
+                assert!(found.certificate == *known || previous == Some(known), "cut at {cut}");
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::identity::KeyType;
+use super::identity::{KeyType, RenewalKey};
 use super::open;
 use crate::configuration::{self, ConfigError, Source, count};
 
@@ -35,8 +35,11 @@ pub struct Settings {
     pub server: Option<String>,
     /// Level of the log.
     pub log_level: LogLevel,
-    /// Kind of the key that the next enrolment makes.
+    /// Kind of the device's key: the next enrolment makes it, and a device with another asks for a
+    /// certificate for a new one.
     pub key_type: KeyType,
+    /// Key of a renewed certificate.
+    pub renewal_key: RenewalKey,
     /// Directory of the files that say which applications are managed.
     #[serde(deserialize_with = "configuration::path")]
     pub applications: PathBuf,
@@ -159,6 +162,7 @@ impl Default for Settings {
             server: None,
             log_level: LogLevel::Info,
             key_type: KeyType::default(),
+            renewal_key: RenewalKey::default(),
             applications: PathBuf::from("/etc/muster/applications.d"),
             socket: SocketSettings::default(),
             spool: SpoolSettings::default(),

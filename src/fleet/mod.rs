@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`pacing`] | when a device is to come |
 //! | [`presence`] | where a device is, as far as can be told |
+//! | [`renewal`] | when a device's certificate is renewed |
 //! | [`ring`] | how a day of numbers is kept |
 //! | [`rotation`] | when the keys of session tickets come and go |
 //! | [`schema`] | what settings must look like |
@@ -16,6 +17,7 @@
 
 pub mod pacing;
 pub mod presence;
+pub mod renewal;
 pub mod ring;
 pub mod rotation;
 pub mod schema;

@@ -17,6 +17,7 @@
 //! | [`extra_links`] | which links a device may have beside its own |
 //! | [`holdings`] | what all links hold of memory, and which are closed when it is too much |
 //! | [`clones`] | whether two devices use one identity |
+//! | [`credentials`] | which of its certificates a device shows, and when it may forget one |
 //! | [`close`] | why a link ended |
 //! | [`wake_scheduler`] | the server calls devices: where each is, how it is reached, what becomes of it |
 //! | [`rate`] | how much a device may ask of the server |
@@ -37,6 +38,7 @@ pub mod clones;
 pub mod close;
 pub mod command;
 pub mod commit_delay;
+pub mod credentials;
 pub mod device_state;
 pub mod endpoint;
 pub mod extra_links;

@@ -2,8 +2,11 @@
 //! the fleet's own authority wrote into it. No date is read: no clock decides about a certificate here.
 
 use aws_lc_rs::signature;
+use serde::{Deserialize, Serialize};
 
 use super::id::DeviceId;
+use super::named::named;
+use super::time::WallTime;
 
 /// DER of an Ed25519 SubjectPublicKeyInfo up to the key (RFC 8410 section 4).
 const ED25519_KEY_INFO: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -27,6 +30,31 @@ pub const SERIAL_BYTES: usize = 16;
 /// First byte of such a serial number: positive, and without a leading zero (RFC 5280 section 4.1.2.2).
 pub const SERIAL_MARK: u8 = 0x40;
 
+/// Time by which the validity of a certificate of this fleet begins before it was made, in milliseconds: a
+/// device's clock may be behind.
+pub const BACKDATED_MILLISECONDS: u64 = 24 * 3_600 * 1_000;
+
+named! {
+    /// Kind of a device's key.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    KeyType, else "a kind of key: ed25519 or p256" {
+        /// Ed25519 (RFC 8032): small and quick.
+        #[default]
+        Ed25519 = "ed25519",
+        /// ECDSA on P-256 (FIPS 186-5), where a policy asks for it.
+        P256 = "p256",
+    }
+}
+
+impl KeyType {
+    /// The kind of a device's certificate's key.
+    #[must_use]
+    pub fn of(certificate: &[u8]) -> Self {
+        if ed25519_key(certificate).is_some() { Self::Ed25519 } else { Self::P256 }
+    }
+}
+
 /// Words of a fleet's authority in a device's certificate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Issued {
@@ -44,6 +72,7 @@ struct Parts<'c> {
     /// The rest behind it: algorithm and signature.
     signature: &'c [u8],
     serial: &'c [u8],
+    validity: &'c [u8],
     subject: &'c [u8],
     /// SubjectPublicKeyInfo, whole.
     key_info: &'c [u8],
@@ -91,6 +120,7 @@ fn parts(certificate: &[u8]) -> Option<Parts<'_>> {
         signed: signed.whole,
         signature: signed.rest,
         serial: serial.content,
+        validity: validity.content,
         subject: subject.content,
         key_info: key_info.whole,
     })
@@ -135,13 +165,48 @@ pub fn issued(certificate: &[u8], public_key: &[u8]) -> Option<Issued> {
         return None;
     }
     let device = common_name(certificate)?.parse().ok()?;
-    let counter = match parts(certificate)?.serial {
-        [SERIAL_MARK, a, b, c, d, rest @ ..] if rest.len() == SERIAL_BYTES - 5 => {
+    Some(Issued { device, counter: counter(certificate) })
+}
+
+/// Number of a certificate among those of its device, counted from 1, by its serial number; 0: that does not
+/// say.
+#[must_use]
+pub fn counter(certificate: &[u8]) -> u32 {
+    match parts(certificate).map(|parts| parts.serial) {
+        Some([SERIAL_MARK, a, b, c, d, rest @ ..]) if rest.len() == SERIAL_BYTES - 5 => {
             u32::from_be_bytes([*a, *b, *c, *d])
         }
         _ => 0,
+    }
+}
+
+/// From when until when a certificate is good (RFC 5280 section 4.1.2.5); `None`: it is no certificate.
+#[must_use]
+pub fn validity(certificate: &[u8]) -> Option<(WallTime, WallTime)> {
+    let from = element(parts(certificate)?.validity)?;
+    let until = element(from.rest)?;
+    Some((time(from.content)?, time(until.content)?))
+}
+
+/// `UTCTime` or `GeneralizedTime`, which differ in the digits of the year; a time before 1970 counts as that.
+fn time(text: &[u8]) -> Option<WallTime> {
+    let digits = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
+    let (year, rest) = match digits.len() {
+        12 => {
+            let year: i16 = digits.get(..2)?.parse().ok()?;
+            (if year < 50 { 2000 + year } else { 1900 + year }, &digits[2..])
+        }
+        14 => (digits.get(..4)?.parse().ok()?, &digits[4..]),
+        _ => return None,
     };
-    Some(Issued { device, counter })
+    let mut fields = [0_i8; 5];
+    for (at, field) in fields.iter_mut().enumerate() {
+        *field = rest.get(2 * at..2 * at + 2)?.parse().ok()?;
+    }
+    let [month, day, hour, minute, second] = fields;
+    let date = jiff::civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
+    let at = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond();
+    Some(WallTime(u64::try_from(at).unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -195,6 +260,27 @@ mod tests {
         }
         let longer = [&certificate[..], &[0]].concat();
         assert_eq!(issued(&longer, authority.public_key_raw()), None);
+    }
+
+    #[test]
+    fn dates_are_read_in_both_forms() {
+        let (authority, device) = (key(), key());
+        let issuer = Issuer::new(parameters("muster CA", &[1]), &authority);
+        for (from, until, expected) in [
+            ((2026, 11, 24), (2027, 11, 24), ["2026-11-24T00:00:00.000Z", "2027-11-24T00:00:00.000Z"]),
+            ((1969, 12, 31), (9999, 12, 31), ["1970-01-01T00:00:00.000Z", "9999-12-31T00:00:00.000Z"]),
+        ] {
+            let mut parameters = parameters("7", &[1]);
+            parameters.not_before = rcgen::date_time_ymd(from.0, from.1, from.2);
+            parameters.not_after = rcgen::date_time_ymd(until.0, until.1, until.2);
+            let certificate = parameters.signed_by(&device, &issuer).unwrap();
+            let (from, until) = validity(certificate.der()).unwrap();
+            assert_eq!([from.to_string(), until.to_string()], expected);
+            assert_eq!(validity(&certificate.der()[..100]), None);
+        }
+        for text in ["", "Z", "261124000000", "2611240000é0Z", "269924000000Z", "+61124000000Z"] {
+            let _ = time(text.as_bytes());
+        }
     }
 
     #[test]

@@ -109,7 +109,13 @@ impl World {
                 self.after(delay, Step::Looked(number, life, reason));
             }
             Action::RaiseNoticeCounter { counter } => device.raise_notice_counter(counter),
-            Action::EventsHeld { .. } | Action::Fork(_) | Action::SyncFinished(_) => {}
+            Action::EventsHeld { .. }
+            | Action::SyncFinished(_)
+            | Action::Fork(_)
+            | Action::MakeRequest
+            | Action::StoreCertificate(_)
+            | Action::Show(_)
+            | Action::Forget(_) => {}
         }
         Ok(())
     }

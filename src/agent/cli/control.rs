@@ -15,7 +15,7 @@ use crate::agent::identity::Identity;
 use crate::agent::join;
 use crate::agent::local::client::{LocalClient, LocalError};
 use crate::agent::local::peer::Peer;
-use crate::agent::local::protocol::{Request, Status, parse};
+use crate::agent::local::protocol::{CertificateStatus, Request, Status, parse};
 use crate::agent::spool::Spool;
 use crate::wire::event::{Event, MENDED_FIELD, NOT_UTF8};
 use crate::wire::id::Epoch;
@@ -88,6 +88,7 @@ fn offline(context: &Context) -> Result<Status, CommandError> {
         status.device = Some(identity.device);
         status.name = Some(identity.name.clone());
         status.server = Some(identity.server.clone());
+        status.certificate = CertificateStatus::of(&identity);
     }
     Ok(status)
 }
@@ -112,6 +113,13 @@ pub(super) fn table(status: &Status) -> String {
     }
     if let Some(server) = &status.server {
         line("server", server);
+    }
+    if let Some(certificate) = &status.certificate {
+        let CertificateStatus { number, key_type, expires_at, renews_at } = certificate;
+        line(
+            "certificate",
+            &format_args!("number {number} ({key_type}), until {expires_at}, is renewed about {renews_at}"),
+        );
     }
     line("state", &status.state.replace('_', " "));
     for (name, time) in [

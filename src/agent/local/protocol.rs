@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::peer::Peer;
 use crate::agent::application::check::AGENT_NAME;
+use crate::agent::identity::{Identity, KeyType};
+use crate::wire::certificate;
 use crate::wire::event::{Event, EventError, MENDED_FIELD, NOT_UTF8, Severity, is_server_name, looks_like};
 use crate::wire::id::{DeviceId, Epoch, RunId};
 use crate::wire::section::ApplicationCondition;
@@ -184,6 +186,9 @@ pub struct Status {
     pub name: Option<String>,
     /// The server's address.
     pub server: Option<String>,
+    /// The certificate that it shows there.
+    #[serde(default)]
+    pub certificate: Option<CertificateStatus>,
     /// `connected`, `connecting`, `waiting` (for the next sync or try), `waiting_for_approval` (by an
     /// administrator of the server), `stopped`, `not_enrolled`, or `waiting_to_enrol`: it does so by itself
     /// while the agent runs.
@@ -214,6 +219,34 @@ pub struct Status {
     pub runs: Vec<RunStatus>,
     /// Faults of the device, such as a package database or an application's file that can't be read.
     pub problems: Vec<String>,
+}
+
+/// The certificate of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// Counts the certificates of the device, from 1.
+    pub number: u32,
+    /// Kind of its key.
+    pub key_type: KeyType,
+    /// Until when it is good. An expired one is renewed all the same.
+    pub expires_at: WallTime,
+    /// About when the server has it renewed, by the server's clock.
+    pub renews_at: WallTime,
+}
+
+impl CertificateStatus {
+    /// The certificate that a device shows. It is renewed when two thirds of its life are over.
+    #[must_use]
+    pub fn of(identity: &Identity) -> Option<Self> {
+        let (from, expires_at) = certificate::validity(&identity.certificate)?;
+        let issued_at = from.0.saturating_add(certificate::BACKDATED_MILLISECONDS).min(expires_at.0);
+        Some(Self {
+            number: certificate::counter(&identity.certificate),
+            key_type: identity.key_type(),
+            expires_at,
+            renews_at: WallTime(issued_at + (expires_at.0 - issued_at) / 3 * 2),
+        })
+    }
 }
 
 /// A run of a task that waits, is being executed, or whose end the server has not stored yet.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::agent::ab_slots::{AbSlots, SlotError};
 use crate::agent::application::check::AGENT_NAME;
+use crate::agent::identity::{KeyType, RenewalKey};
 use crate::agent::settings::{
     LogLevel, SPOOL_QUOTA_MEBIBYTES_MAX, SPOOL_QUOTA_MEBIBYTES_MIN, Settings, SpoolSettings,
 };
@@ -29,6 +30,10 @@ pub struct OwnSettings {
     pub interval_seconds: Option<u32>,
     /// The log's level.
     pub log_level: Option<LogLevel>,
+    /// Kind of the device's key.
+    pub key_type: Option<KeyType>,
+    /// Key of a renewed certificate.
+    pub renewal_key: Option<RenewalKey>,
     /// The spool's quotas, by their keys in `[spool]` of the device's file.
     pub spool: BTreeMap<String, u32>,
 }
@@ -47,6 +52,8 @@ pub fn schema() -> String {
                 "type": "integer", "minimum": INTERVAL_SECONDS_MIN, "maximum": INTERVAL_SECONDS_MAX,
             },
             "log_level": { "enum": ["error", "warn", "info", "debug"] },
+            "key_type": { "enum": ["ed25519", "p256"] },
+            "renewal_key": { "enum": ["new", "same"] },
             "spool": {
                 "type": "object",
                 "additionalProperties": false,
@@ -110,6 +117,18 @@ impl OwnSettings {
     #[must_use]
     pub fn log_level(&self, ground: &Settings) -> LogLevel {
         self.log_level.unwrap_or(ground.log_level)
+    }
+
+    /// Kind of the device's key, above what the device's file says.
+    #[must_use]
+    pub fn key_type(&self, ground: &Settings) -> KeyType {
+        self.key_type.unwrap_or(ground.key_type)
+    }
+
+    /// Key of a renewed certificate, above what the device's file says.
+    #[must_use]
+    pub fn renewal_key(&self, ground: &Settings) -> RenewalKey {
+        self.renewal_key.unwrap_or(ground.renewal_key)
     }
 
     /// The spool's quotas, above what the device's file says.

@@ -8,7 +8,7 @@ use mio::{Interest, Registry, Token};
 use crate::agent::address::ServerAddress;
 use crate::agent::link::{Link, LinkError};
 use crate::agent::race::{ADDRESS_SECONDS_MAX, Race, RaceStatus};
-use crate::reactor::channel::ClientTls;
+use crate::reactor::channel::{ChannelError, ClientTls};
 use crate::wire::message::ToAgent;
 use crate::wire::time::Moment;
 
@@ -24,6 +24,8 @@ pub(super) enum Progress {
     Message(ToAgent),
     /// It is over; why.
     Over(String),
+    /// It is over, as the server does not know the device's certificate; in its words.
+    Refused(String),
 }
 
 enum State {
@@ -64,6 +66,11 @@ impl Connection {
 
     pub(super) fn server(&self) -> &ServerAddress {
         &self.server
+    }
+
+    /// What the next link shows of the device, and which server it accepts.
+    pub(super) fn set_tls(&mut self, tls: ClientTls) {
+        self.tls = tls;
     }
 
     pub(super) fn set_server(&mut self, server: ServerAddress) {
@@ -212,6 +219,11 @@ impl Connection {
                             self.state = State::Up(link);
                             message.map(Progress::Message)
                         }
+                        Err(
+                            error @ LinkError::Channel(
+                                ChannelError::ForeignCertificate | ChannelError::NotEnrolledAnyMore,
+                            ),
+                        ) => Some(Progress::Refused(error.to_string())),
                         Err(error) => Some(Progress::Over(error.to_string())),
                     };
                 }

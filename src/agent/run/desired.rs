@@ -88,7 +88,7 @@ impl Agent {
     pub(super) fn conditions(&self) -> Vec<ApplicationCondition> {
         let mut conditions = self.sections.conditions.clone();
         if let Some(own) = conditions.iter_mut().find(|one| one.application == AGENT_NAME) {
-            self.sections.add_own_problems(own);
+            self.sections.add_own_problems(own, self.renewal_problem());
         }
         for (application, report) in self.managed.reports() {
             match conditions.iter().position(|known| known.application == application) {
@@ -121,6 +121,7 @@ impl Agent {
         OwnSettings::keep(self.directory.path(), text).map_err(|error| error.to_string())?;
         self.own = own;
         self.machine.set_own_interval(now, self.own.interval_seconds);
+        self.judge_key();
         self.put_own_in_force().map_err(|error| error.to_string())
     }
 

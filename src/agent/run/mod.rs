@@ -14,6 +14,7 @@ mod leaving;
 mod mode;
 mod programs;
 mod reload;
+mod renewal;
 mod sections;
 mod server;
 
@@ -35,7 +36,7 @@ use super::cli::context::Context;
 use super::collect::host;
 use super::datagram::Datagrams;
 use super::directory::{Directory, Lock, RUNNING_AGENT, STATE_SLOT};
-use super::identity::Identity;
+use super::identity::{Candidate, Identity};
 use super::local::peer::Allowances;
 use super::local::server::{ClientKey, Clients};
 use super::managed::Managed;
@@ -131,6 +132,8 @@ pub struct Agent {
     datagrams: Datagrams,
     shutdown_watch: ShutdownWatch,
     mode: Mode,
+    /// The key of a renewed certificate that was asked for.
+    candidate: Option<Candidate>,
     /// Something was appended to the spool since the last flush.
     is_spool_dirty: bool,
     /// Something could not be finished in this turn: the next one begins at once.
@@ -151,6 +154,7 @@ impl Agent {
         let mut identity = Identity::read_enrolled(directory.path())?;
         let server: ServerAddress = settings.server.as_ref().unwrap_or(&identity.server).parse()?;
         let tls = tls_of(&identity).map_err(RunError::Tls)?;
+        let has_previous = identity.previous.is_some();
         identity.forget_private_key();
         let clock = Clock::new();
         let now = clock.now();
@@ -167,6 +171,7 @@ impl Agent {
         let mut machine = machine(&directory, &spool, datagrams.reach(), random()?)?;
         machine.set_own_interval(&now, own.interval_seconds);
         machine.set_identity(marks(&identity, &settings));
+        machine.set_previous_certificate(has_previous);
         let managed = desired::open(&directory, now.wall)?;
         let runs = Runs::open(directory.path(), &now, host::boot_id(Path::new("/")), uptime_milliseconds());
         let runs = runs.map_err(RunError::Runs)?;
@@ -207,6 +212,7 @@ impl Agent {
             datagrams,
             shutdown_watch,
             mode: Mode::default(),
+            candidate: None,
             is_spool_dirty: false,
             has_more: false,
         })
@@ -225,6 +231,7 @@ impl Agent {
             self.directory.path().display()
         );
         self.begin_configured();
+        self.judge_key();
         self.start_watching();
         self.hand_runs_in();
         self.sections.is_wanted = true;
@@ -407,6 +414,10 @@ impl Agent {
                     self.machine.set_reach(self.datagrams.reach());
                 }
                 Action::Fork(fork) => self.begin_fork(now, *fork),
+                Action::MakeRequest => self.make_request(now),
+                Action::StoreCertificate(certificate) => self.store_certificate(certificate),
+                Action::Show(shown) => self.show_certificate(shown),
+                Action::Forget(forgotten) => self.forget_certificate(forgotten),
                 Action::SyncFinished(result) => self.sync_finished(now, &result),
             }
         }

@@ -175,6 +175,8 @@ impl Agent {
         self.connection = Connection::new(server, tls, LINK);
         self.identity = identity;
         self.identity.forget_private_key();
+        self.candidate = None;
+        self.judge_key();
         (self.connected_since, self.last_sync, self.last_error_at) = (None, None, None);
         self.sections.begin_anew();
         self.looking = None;

@@ -2,7 +2,7 @@
 
 use super::{Agent, Now, RunError, Wait, Waiter, refusal, wall_of};
 use crate::agent::local::peer::Peer;
-use crate::agent::local::protocol::{Request, Status, parse};
+use crate::agent::local::protocol::{CertificateStatus, Request, Status, parse};
 use crate::agent::spool::SpoolError;
 use crate::wire::section::Section;
 
@@ -90,6 +90,7 @@ impl Agent {
         problems.extend(self.spool.damages());
         problems.extend(self.sections.statistics_problem.clone());
         problems.extend(self.datagrams.port.problem.clone());
+        problems.extend(self.renewal_problem());
         problems.extend(machine.events_held_until.map(|until| {
             format!(
                 "this device sends more events than the server takes of one: the next are sent at {}",
@@ -102,6 +103,7 @@ impl Agent {
             device: Some(self.identity.device),
             name: Some(self.identity.name.clone()),
             server: Some(self.connection.server().to_string()),
+            certificate: CertificateStatus::of(&self.identity),
             state: state.to_owned(),
             connected_since: self.connected_since,
             last_sync: self.last_sync,

@@ -85,6 +85,7 @@ impl Agent {
         // One that is closed is no longer announced.
         self.machine.set_reach(self.datagrams.reach());
         self.settings = settings;
+        self.judge_key();
         if let Err(error) = self.put_own_in_force() {
             log::error!("[spool]: {error}");
         }

@@ -74,12 +74,13 @@ impl Sections {
     }
 
     /// A fault of the agent itself stands with its own condition, so that an administrator sees it.
-    pub(super) fn add_own_problems(&self, own: &mut ApplicationCondition) {
+    pub(super) fn add_own_problems(&self, own: &mut ApplicationCondition, other: Option<String>) {
         let full = self.full.map(|(since, _)| {
             (own.condition, own.since) = (Condition::Failed, since);
             "the device's disk is full: events are refused until there is room".to_owned()
         });
-        let problems: Vec<String> = full.into_iter().chain(self.problems.iter().cloned()).collect();
+        let problems: Vec<String> =
+            full.into_iter().chain(other).chain(self.problems.iter().cloned()).collect();
         own.detail = bounded::clip(&problems.join("; "), TEXT_BYTES_MAX).to_owned();
     }
 

@@ -24,6 +24,10 @@ impl Agent {
                 }
                 Some(Progress::Message(message)) => self.machine.message(now, message),
                 Some(Progress::Over(reason)) => self.lost(now, &reason),
+                Some(Progress::Refused(reason)) => {
+                    self.machine.certificate_refused(now, &reason);
+                    self.note_lost(now, &reason);
+                }
             }
         }
         self.has_more = true;
@@ -39,8 +43,12 @@ impl Agent {
 
     /// The attempt failed or the link broke.
     pub(super) fn lost(&mut self, now: &Now, reason: &str) {
-        let was_connected = self.connected_since.take().is_some();
         self.machine.disconnected(now, reason);
+        self.note_lost(now, reason);
+    }
+
+    fn note_lost(&mut self, now: &Now, reason: &str) {
+        let was_connected = self.connected_since.take().is_some();
         match self.machine.status(now).last_error {
             Some(error) => {
                 self.last_error_at = Some(now.wall);
@@ -61,7 +69,7 @@ impl Agent {
                 self.warn(&format!("{why}{separator}{told}"));
                 self.last_error_at = Some(now.wall);
             }
-            LinkEnd::Done | LinkEnd::Later | LinkEnd::NewSpoolEpoch => {
+            LinkEnd::Done | LinkEnd::Later | LinkEnd::NewSpoolEpoch | LinkEnd::NewCertificate => {
                 log::debug!("closing the link: {end:?}");
             }
         }

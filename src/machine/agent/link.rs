@@ -59,6 +59,7 @@ impl AgentMachine {
             epoch_conflicts: 0,
             has_named_identity: false,
         }));
+        self.credentials.connected();
         if self.keep_seconds.is_some() {
             self.sync_wanted.get_or_insert(SyncReason::Reconnected);
         }
@@ -128,6 +129,8 @@ impl AgentMachine {
             }
         } else if is_due {
             return self.begin_sync(now);
+        } else if self.advance_renewal(now) {
+            return;
         }
         if self.read_spool() {
             return;
@@ -147,6 +150,7 @@ impl AgentMachine {
             // An agent that ends has a shutdown notice to send on it.
             None if is_resting
                 && !self.is_delivering()
+                && !self.is_renewing()
                 && !self.is_ending
                 && now.moment >= up.lingers_until =>
             {
@@ -176,11 +180,13 @@ impl AgentMachine {
                 let sync_at = sync_at.filter(|_| up.syncing.is_none()).map(|at| at.max(self.held_until));
                 let ping_at = self.keep_seconds.map(|_| self.heartbeat.due(up.last_sent));
                 let is_at_rest = up.syncing.is_none() && !self.is_delivering() && !self.is_ending;
-                let done_at = (is_at_rest && self.keep_seconds.is_none()).then_some(up.lingers_until);
+                let renewal_at = self.renewal_at().filter(|_| up.syncing.is_none());
+                let done_at = (is_at_rest && !self.is_renewing() && self.keep_seconds.is_none())
+                    .then_some(up.lingers_until);
                 let report_at =
                     self.reports.is_pending().then(|| self.reports.deadline().unwrap_or(Moment(0)));
                 let events_at = self.events.held_until().and(self.events.pending_at());
-                [sync_at, ping_at, done_at, report_at, events_at, self.silence_deadline()]
+                [sync_at, ping_at, renewal_at, done_at, report_at, events_at, self.silence_deadline()]
                     .into_iter()
                     .flatten()
                     .min()
@@ -324,6 +330,7 @@ impl AgentMachine {
     /// No link any more; what was not acknowledged is sent again on the next.
     pub(super) fn drop_link(&mut self) {
         self.link = Link::Down;
+        self.renewal_link_ended();
         (self.unsent_bytes, self.taken_at) = (0, Moment(0));
         self.heartbeat.link_ended();
         self.events.rewind();

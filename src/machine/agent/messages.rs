@@ -72,8 +72,10 @@ impl AgentMachine {
                 self.actions.push_back(Action::Fork(Box::new(fork)));
                 self.end_link(now, LinkEnd::Refused, FORKED);
             }
-            // Nothing here renews or trusts anew yet.
-            ToAgent::RenewNow | ToAgent::Renewed(_) | ToAgent::Trust(_) => {}
+            ToAgent::RenewNow => self.want_renewal(),
+            ToAgent::Renewed(renewed) => self.renewed(renewed),
+            // Nothing here trusts anew yet.
+            ToAgent::Trust(_) => {}
         }
     }
 
@@ -137,6 +139,7 @@ impl AgentMachine {
             self.sync_wanted = None;
         }
         self.actions.push_back(Action::SyncFinished(SyncResult::InSync { uploaded }));
+        self.synced_with_certificate();
         if was_restored && let Some(frame) = self.events.claim(self.state.events_after) {
             self.send(now, frame);
             self.linger(now);
@@ -207,6 +210,9 @@ impl AgentMachine {
     }
 
     fn refused(&mut self, now: &Now, report: &ErrorReport) {
+        if self.is_about_renewal(report.code) {
+            return self.renewal_failed(&report.message);
+        }
         self.waits_for_approval = false;
         match report.code {
             // The server is older than this agent.
@@ -223,6 +229,10 @@ impl AgentMachine {
                 self.end_link(now, LinkEnd::Refused, &report.message);
                 // The server is there: nothing has failed that would take longer each time.
                 self.backoff.succeeded();
+                self.retry_at = now.moment;
+            }
+            ErrorCode::NotEnrolled | ErrorCode::CertificateSuperseded if self.refuse_certificate() => {
+                self.end_link(now, LinkEnd::Refused, &report.message);
                 self.retry_at = now.moment;
             }
             ErrorCode::DeviceRemoved

@@ -13,6 +13,7 @@ mod events;
 mod heartbeat;
 mod link;
 mod messages;
+mod renewal;
 mod reports;
 mod state;
 mod upload;
@@ -21,6 +22,8 @@ mod upload;
 mod held_tests;
 #[cfg(test)]
 mod large_tests;
+#[cfg(test)]
+mod renewal_tests;
 #[cfg(test)]
 mod return_tests;
 #[cfg(test)]
@@ -36,9 +39,11 @@ use self::events::EventSender;
 pub use self::events::{EVENT_BATCH_BYTES_TARGET, EVENT_WINDOW_BYTES};
 use self::heartbeat::Heartbeat;
 use self::link::Link;
+use self::renewal::Renewal;
 use self::reports::RunReports;
 pub use self::state::{Action, AgentState, LinkEnd, SavedSection, SectionContent, SpoolState, SyncResult};
 use self::upload::Base;
+use super::credentials::Credentials;
 use super::random::Random;
 use crate::wire::datagram::WakeReason;
 use crate::wire::digest::Digest;
@@ -145,6 +150,11 @@ pub struct AgentMachine {
     identity: SyncIdentity,
     /// Number of times that it was sent to enrol anew.
     forks: u32,
+    credentials: Credentials,
+    renewal: Renewal,
+    /// The key is of another kind than it is to be.
+    is_key_outdated: bool,
+    renewal_error: Option<String>,
     /// The agent is about to end: nothing but events is said any more.
     is_ending: bool,
     /// The server said last that an administrator must approve the device.
@@ -217,6 +227,10 @@ impl AgentMachine {
             reach: start.reach,
             identity: SyncIdentity::default(),
             forks: 0,
+            credentials: Credentials::new(false),
+            renewal: Renewal::default(),
+            is_key_outdated: false,
+            renewal_error: None,
             is_ending: false,
             waits_for_approval: false,
             last_error: None,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
+use crate::machine::credentials::Credential;
 use crate::wire::digest::Digest;
 use crate::wire::id::{Epoch, RunId};
 use crate::wire::inventory::{self, Application};
@@ -190,6 +191,18 @@ pub enum Action {
     /// Enrol anew with this token, as a device of its own: another machine uses this identity. Until that has
     /// ended the machine stays away.
     Fork(Box<Fork>),
+    /// Make a key and a request for a certificate of it; answer with
+    /// [`request_made`](super::AgentMachine::request_made), or
+    /// [`renewal_failed`](super::AgentMachine::renewal_failed).
+    MakeRequest,
+    /// Store this certificate (DER) with the key of its request, in one durable write beside the one in use.
+    /// Answer with [`certificate_stored`](super::AgentMachine::certificate_stored), or
+    /// [`renewal_failed`](super::AgentMachine::renewal_failed).
+    StoreCertificate(Vec<u8>),
+    /// From the next link on show this certificate.
+    Show(Credential),
+    /// Take this certificate and its key off the disk; the other one is the only one then.
+    Forget(Credential),
     /// A sync has ended; those that wait for one are told.
     SyncFinished(SyncResult),
 }
@@ -207,6 +220,8 @@ pub enum LinkEnd {
     Refused,
     /// The spool begins a new epoch on a new link.
     NewSpoolEpoch,
+    /// The next link shows a new certificate.
+    NewCertificate,
 }
 
 /// End of a sync.

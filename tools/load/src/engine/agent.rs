@@ -330,7 +330,11 @@ impl Agent {
             | Action::TakeRunList(_)
             | Action::Fork(_)
             | Action::RunsStored(_)
+            | Action::Show(_)
+            | Action::Forget(_)
             | Action::Recall { .. } => {}
+            // It has one certificate for all of its life.
+            Action::MakeRequest | Action::StoreCertificate(_) => machine.renewal_failed("not simulated"),
         }
     }
 

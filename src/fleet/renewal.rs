@@ -1,0 +1,110 @@
+//! When a device's certificate is renewed.
+//!
+//! The server decides, by its own clock: a device's may be anything. A certificate is due when two thirds of
+//! its life are over, a little earlier or later by the device's id, so that a fleet that enrolled in one hour
+//! does not renew in one; and when it has expired.
+
+use crate::wire::digest::mix;
+use crate::wire::id::DeviceId;
+use crate::wire::time::WallTime;
+
+/// Share of its life after which a certificate is due, in thousandths, before it is spread.
+const DUE_THOUSANDTHS: u64 = 667;
+
+/// Largest distance from that, in thousandths.
+const SPREAD_THOUSANDTHS: u64 = 50;
+
+/// Shortest time between two certificates of a device, unless a tenth of their life is shorter.
+const PAUSE_MILLISECONDS_MAX: u64 = 60_000;
+
+/// A certificate's dates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Life {
+    /// When it was made.
+    pub issued_at: WallTime,
+    /// Until when it is good.
+    pub expires_at: WallTime,
+}
+
+impl Life {
+    /// Its length, in milliseconds.
+    #[must_use]
+    pub fn milliseconds(self) -> u64 {
+        self.expires_at.0.saturating_sub(self.issued_at.0)
+    }
+
+    /// When it is due, if certificates are made for `life_milliseconds` now: a shorter life counts for those
+    /// that are there, too.
+    #[must_use]
+    pub fn due_at(self, device: DeviceId, life_milliseconds: u64) -> WallTime {
+        let spread = mix(device.0) % (2 * SPREAD_THOUSANDTHS + 1);
+        let share = DUE_THOUSANDTHS - SPREAD_THOUSANDTHS + spread;
+        let life = self.milliseconds().min(life_milliseconds);
+        // Whole first: ten years in milliseconds, a thousand times, are far from the end of the numbers.
+        WallTime(self.issued_at.0.saturating_add(life.saturating_mul(share) / 1_000))
+    }
+
+    /// Whether it is due.
+    #[must_use]
+    pub fn is_due(self, device: DeviceId, life_milliseconds: u64, now: WallTime) -> bool {
+        now >= self.expires_at || now >= self.due_at(device, life_milliseconds)
+    }
+
+    /// Whether it is so new that no other is made yet. One that was made by a clock that was far ahead is not
+    /// new.
+    #[must_use]
+    pub fn is_new(self, now: WallTime) -> bool {
+        now.0.abs_diff(self.issued_at.0) < self.pause_milliseconds()
+    }
+
+    /// Time between two certificates, and between two requests to a device to renew, in milliseconds.
+    #[must_use]
+    pub fn pause_milliseconds(self) -> u64 {
+        (self.milliseconds() / 10).min(PAUSE_MILLISECONDS_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 86_400_000;
+    const NOW: WallTime = WallTime(1_795_514_400_000);
+
+    fn life(days: u64) -> Life {
+        Life { issued_at: NOW, expires_at: WallTime(NOW.0 + days * DAY) }
+    }
+
+    #[test]
+    fn a_certificate_is_due_at_two_thirds_of_its_life_give_or_take_a_twentieth() {
+        let share = |device| (life(1_000).due_at(DeviceId(device), u64::MAX).0 - NOW.0) / DAY;
+        let shares: Vec<_> = (0..1_000).map(share).collect();
+        let (least, most) = (*shares.iter().min().unwrap(), *shares.iter().max().unwrap());
+        assert!((617..=622).contains(&least) && (712..=717).contains(&most), "{least} to {most}");
+        let due = life(365).due_at(DeviceId(7), u64::MAX);
+        assert!(!life(365).is_due(DeviceId(7), u64::MAX, WallTime(due.0 - 1)));
+        assert!(life(365).is_due(DeviceId(7), u64::MAX, due));
+    }
+
+    #[test]
+    fn a_shorter_life_counts_for_certificates_that_are_there() {
+        let due = life(3_650).due_at(DeviceId(7), 60_000);
+        assert!((37_000..=43_000).contains(&(due.0 - NOW.0)), "{due}");
+        assert_eq!(life(30).due_at(DeviceId(7), u64::MAX), life(30).due_at(DeviceId(7), 365 * DAY));
+    }
+
+    #[test]
+    fn an_expired_one_is_due_whatever_its_beginning_says() {
+        let odd = Life { issued_at: WallTime(u64::MAX), expires_at: NOW };
+        assert!(odd.is_due(DeviceId(7), DAY, NOW));
+        assert!(!life(1).is_due(DeviceId(7), DAY, WallTime(0)), "the clock is behind");
+    }
+
+    #[test]
+    fn one_a_minute_is_made_or_ten_in_a_life() {
+        let minute = Life { issued_at: NOW, expires_at: WallTime(NOW.0 + 60_000) };
+        assert!(minute.is_new(WallTime(NOW.0 + 5_999)) && !minute.is_new(WallTime(NOW.0 + 6_000)));
+        assert!(life(365).is_new(WallTime(NOW.0 + 59_999)) && !life(365).is_new(WallTime(NOW.0 + 60_000)));
+        assert!(!life(365).is_new(WallTime(NOW.0 - 100 * DAY)), "it was made by a wrong clock");
+    }
+}
