@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use muster::fleet::renewal::Life;
 use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
-use muster::store::{CreatedToken, Enrolment, NewToken, Store};
+use muster::store::{CreatedToken, DeviceCertificate, Enrolment, NewToken, Store};
 use muster::wire::digest::Digest;
 use muster::wire::id::{CertificateHash, DeviceId, Epoch};
 use muster::wire::section::Section;
@@ -103,9 +104,10 @@ pub(crate) fn enrol(
         secret: token.secret,
         device: device(number),
         name: format!("device-{number:06}"),
-        certificate: CertificateHash::of(&number.to_be_bytes()),
-        counter: 1,
-        expires_at,
+        certificate: DeviceCertificate {
+            life: expires_at.map(|expires_at| Life { issued_at: now, expires_at }),
+            ..DeviceCertificate::first(CertificateHash::of(&number.to_be_bytes()))
+        },
         now,
     };
     store.devices().enrol(enrolment, move |outcome| {

@@ -11,6 +11,7 @@ pub use rules::{
     TASK_WITHIN_MS_MAX, TaskRules,
 };
 
+use super::renewal::Life;
 use crate::wire::section::{ApplicationCondition, Condition};
 use crate::wire::settings::SettingsState;
 use crate::wire::status::Status;
@@ -21,6 +22,13 @@ pub const DISK_APPLICATION: &str = "muster-agent";
 
 /// The number that it looks at.
 pub const DISK_STATISTIC: &str = "disk_free_percent";
+
+/// Part of a certificate's life, one in this many, that is left at most when its end is a warning, whatever
+/// the rules say: half of what is left when it is due to be renewed.
+const WARNING_SHARE_OF_LIFE: u64 = 6;
+
+/// The same for one that is critical.
+const CRITICAL_SHARE_OF_LIFE: u64 = 12;
 
 /// A task whose latest run on a device did not end well.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,8 +67,10 @@ pub struct Facts {
     pub failed_runs: Vec<FailedRun>,
     /// Free share of its disk; `None`: it has not said.
     pub disk_free_percent: Option<f64>,
-    /// Until when its certificate is good; `None`: not known.
-    pub certificate_expires_at: Option<WallTime>,
+    /// The dates of its certificate; `None`: not known.
+    pub certificate: Option<Life>,
+    /// Whether it has synced since its certificate was due to be renewed.
+    pub has_synced_since_due: bool,
     /// Distance by which its clock is ahead of the server's; negative: behind.
     pub clock_ahead_minutes: i16,
     /// Another device seems to use its identity.
@@ -113,13 +123,18 @@ pub fn judge(facts: &Facts, rules: &Rules, now: WallTime) -> (Status, Vec<Reason
         );
         found.add(level, || Cause::Disk { free_percent: free.clamp(0.0, 100.0).floor() });
     }
-    if let Some(expires_at) = facts.certificate_expires_at {
-        let left = expires_at.0.saturating_sub(now.0);
+    if let Some(life) = facts.certificate {
+        let left = life.expires_at.0.saturating_sub(now.0);
+        // It is renewed long before: what is left then of a short life is no reason.
+        let within = |limit: u64, share| left < limit.min(life.milliseconds() / share);
         let level = worse_of(
-            rules.certificate.warning_before_ms.is_some_and(|limit| left < limit),
-            rules.certificate.critical_before_ms.is_some_and(|limit| left < limit),
+            rules.certificate.warning_before_ms.is_some_and(|limit| within(limit, WARNING_SHARE_OF_LIFE)),
+            rules.certificate.critical_before_ms.is_some_and(|limit| within(limit, CRITICAL_SHARE_OF_LIFE)),
         );
-        found.add(level, || Cause::Certificate { expires_at });
+        let is_not_renewed = facts.has_synced_since_due;
+        // A device that is away is none the worse for it.
+        let level = if is_not_renewed { level } else { level.min(Status::Warning) };
+        found.add(level, || Cause::Certificate { expires_at: life.expires_at, is_not_renewed });
     }
     let clock_off_ms = u64::from(facts.clock_ahead_minutes.unsigned_abs()) * 60_000;
     let level = worse_of(

@@ -7,7 +7,7 @@ use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch, RunId};
 use crate::wire::inventory::{Application, InventoryChange};
 use crate::wire::limits::FRAME_BODY_BYTES_MAX;
-use crate::wire::message::{Enrol, Enrolled, ErrorReport, Fork, SyncReason, ToAgent};
+use crate::wire::message::{Enrol, Enrolled, ErrorReport, Fork, Renew, Renewed, SyncReason, ToAgent};
 use crate::wire::section::{ApplicationCondition, HostFacts, Section, SectionState};
 use crate::wire::settings::SettingsOrder;
 use crate::wire::statistics::Statistics;
@@ -95,6 +95,8 @@ pub enum Job {
     Statistics(DeviceId, Statistics),
     /// A copy of the device is to enrol anew: make a token for it.
     Fork(DeviceId),
+    /// A device asks for a certificate for this key.
+    Renew(DeviceId, Renew),
 }
 
 impl Job {
@@ -104,6 +106,7 @@ impl Job {
         match self {
             Self::Section(update) => update.change.memory_bytes(),
             Self::Enrol(_) | Self::Runs(..) | Self::Statistics(..) => FRAME_BODY_BYTES_MAX,
+            Self::Renew(_, renew) => size_of::<Self>() + renew.request.len(),
             Self::DesiredState(_) | Self::MoreDesiredState(..) | Self::Fork(_) => size_of::<Self>(),
         }
     }
@@ -120,6 +123,7 @@ impl Job {
             Self::Runs(..) => JobOutcome::Runs(RunsOutcome::Lost),
             Self::Statistics(..) => JobOutcome::Statistics(StatisticsOutcome::Lost),
             Self::Fork(_) => JobOutcome::Fork(ForkOutcome::Failed),
+            Self::Renew(..) => JobOutcome::Renewal(RenewalOutcome::Failed),
         }
     }
 }
@@ -209,6 +213,21 @@ pub enum JobOutcome {
     Statistics(StatisticsOutcome),
     /// Of a token for a copy of the device.
     Fork(ForkOutcome),
+    /// Of a renewal.
+    Renewal(RenewalOutcome),
+}
+
+/// Outcome of a renewal of a device's certificate.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RenewalOutcome {
+    /// The certificate, which is stored and known.
+    Issued(Renewed),
+    /// The request was refused.
+    Refused(ErrorReport),
+    /// The device was removed meanwhile.
+    DeviceRemoved,
+    /// The store could not do it now (a full disk, an error).
+    Failed,
 }
 
 /// Outcome of an enrolment.

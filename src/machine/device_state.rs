@@ -149,6 +149,7 @@ struct Marks(u8);
 
 impl Marks {
     const CALLED: u8 = 1;
+    const RENEW: u8 = 4;
     const WAITING: u8 = 8;
 
     fn has(self, mark: u8) -> bool {
@@ -257,6 +258,17 @@ impl DeviceState {
     /// Notes that.
     pub fn set_waiting(&mut self, is_waiting: bool) {
         self.marks.set(Marks::WAITING, is_waiting);
+    }
+
+    /// Whether its certificate is to be renewed: its next sync says so.
+    #[must_use]
+    pub fn is_to_renew(&self) -> bool {
+        self.marks.has(Marks::RENEW)
+    }
+
+    /// Notes that.
+    pub fn set_to_renew(&mut self, is_to_renew: bool) {
+        self.marks.set(Marks::RENEW, is_to_renew);
     }
 
     /// The journal position that must be durable before the last event may be acknowledged.

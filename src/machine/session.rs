@@ -27,7 +27,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::close::CloseReason;
 use super::command::{
-    Command, DesiredStateOutcome, EnrolmentOutcome, Job, JobOutcome, RunsOutcome, SectionOutcome,
+    Command, DesiredStateOutcome, EnrolmentOutcome, Job, JobOutcome, RenewalOutcome, RunsOutcome,
+    SectionOutcome,
 };
 use super::device_state::DeviceState;
 use super::rate::{self, EventRate, Owed, WAKE_MICROSECONDS};
@@ -256,8 +257,12 @@ impl Session {
                         let answer = probed(record, probe, policy, now, out);
                         out.push(Command::Send(answer));
                     }
+                    ToServer::Renew(renew) if *reports < REPORTS_MAX => {
+                        *reports += 1;
+                        out.push(Command::Job(Box::new(Job::Renew(*device, renew))));
+                    }
                     ToServer::Renew(_) => {
-                        out.push(report(ErrorCode::UnknownKind, "this server renews no certificates yet"));
+                        out.push(report(ErrorCode::Unexpected, "too many requests at a time"));
                     }
                     ToServer::Enrol(_) => {
                         out.push(report(ErrorCode::Unexpected, "this device is enrolled already"));
@@ -328,6 +333,18 @@ impl Session {
             }
             (State::Known { reports, .. }, JobOutcome::Statistics(_)) => {
                 *reports = reports.saturating_sub(1);
+            }
+            (State::Known { reports, .. }, JobOutcome::Renewal(outcome)) => {
+                *reports = reports.saturating_sub(1);
+                match outcome {
+                    RenewalOutcome::Issued(renewed) => out.push(Command::Send(ToAgent::Renewed(renewed))),
+                    RenewalOutcome::Refused(report) => out.push(Command::Send(ToAgent::Error(report))),
+                    RenewalOutcome::DeviceRemoved => self.removed(out),
+                    RenewalOutcome::Failed => {
+                        let reason = "the server could not store the certificate; its log says why";
+                        out.push(report(ErrorCode::Internal, reason));
+                    }
+                }
             }
             (
                 State::Known { .. },

@@ -8,7 +8,7 @@ pub use crate::machine::commit_delay::Flushed;
 use crate::machine::device_state::LinkRef;
 use crate::machine::endpoint::Services;
 use crate::machine::permits::Permit;
-use crate::wire::id::CertificateHash;
+use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::time::WallTime;
 
 /// The rest of the server, as a reactor sees it. Nothing here waits for a disk but [`Backend::flush_here`].
@@ -17,8 +17,12 @@ pub trait Backend: Services + Send + Sync + 'static {
     fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus;
 
     /// Returns the status of a certificate (DER) that nobody here has seen, and whose owner has shown that it
-    /// has the key. When this server has issued it all the same, an administrator is told.
+    /// has the key. When this server has issued it to a device that is there, it is known from now on; when to
+    /// one that is not, an administrator is told.
     fn status_of_unseen(&self, certificate: &[u8]) -> CertificateStatus;
+
+    /// The device has shown this certificate, and has proved that it holds the key.
+    fn certificate_shown(&self, device: DeviceId, certificate: CertificateHash);
 
     /// Whether any join token lets a device in at this time, which is one of
     /// [`Clock::ages`](super::Clock::ages).

@@ -44,7 +44,10 @@ impl<B: Backend> Reactor<B> {
         });
         let device = match status {
             None => None,
-            Some(CertificateStatus::Known(device)) => Some(device),
+            Some(CertificateStatus::Known(device)) => {
+                certificate.into_iter().for_each(|hash| self.backend.certificate_shown(device, hash));
+                Some(device)
+            }
             Some(CertificateStatus::Removed(device)) => {
                 let who = || format!("device {device} at {}", self.who(slot));
                 self.counters.strangers.note_example(CloseReason::DeviceRemoved, who);

@@ -12,6 +12,7 @@ use super::config::Config;
 use super::event_log::seconds;
 use super::members::Issued;
 use super::presence::Announcer;
+use super::renewal::CertificateLife;
 use super::workers::JobSender;
 use crate::concurrency::calls::ToWakeScheduler;
 use crate::concurrency::counters::Counters;
@@ -76,6 +77,7 @@ pub(super) struct Settings {
     burst_bytes: AtomicU64,
     /// Most handshakes in a second, as an administrator says; `u64::MAX`: nobody does.
     handshakes_per_second: AtomicU64,
+    pub(super) certificate_life: CertificateLife,
 }
 
 impl LiveBackend {
@@ -91,6 +93,7 @@ impl LiveBackend {
         to.burst_bytes.store(journal.device_burst, Ordering::Relaxed);
         to.keep_seconds.store(seconds(links.keep_interval), Ordering::Relaxed);
         to.keep_unreachable.store(links.keep_unreachable, Ordering::Relaxed);
+        to.certificate_life.set(config.identity.device_certificate_life);
         to.persistent_max.store(persistent_max, Ordering::Relaxed);
     }
 
@@ -258,6 +261,10 @@ impl Backend for LiveBackend {
 
     fn status_of_unseen(&self, certificate: &[u8]) -> CertificateStatus {
         self.members.status_of_unseen(certificate)
+    }
+
+    fn certificate_shown(&self, device: DeviceId, certificate: CertificateHash) {
+        self.members.certificate_shown(device, certificate);
     }
 
     fn is_enrolment_open(&self, wall: WallTime) -> bool {

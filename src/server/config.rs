@@ -181,11 +181,20 @@ pub struct SyncConfig {
 }
 
 /// Identities of devices.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentityConfig {
+    /// Life of a device's certificate. The server has it renewed when two thirds of that are over.
+    #[serde(deserialize_with = "duration::<60, { 3_650 * 86_400 }, _, _>")]
+    pub device_certificate_life: Duration,
     /// Treatment of a machine that uses the identity of another one, as a copied disk does.
     pub clones: ClonePolicy,
+}
+
+impl Default for IdentityConfig {
+    fn default() -> Self {
+        Self { device_certificate_life: Duration::from_secs(365 * 86_400), clones: ClonePolicy::default() }
+    }
 }
 
 /// Smallest journal of warnings.
@@ -481,6 +490,7 @@ impl Config {
         note!(links.buffer_bytes, "links.buffer_size", applied);
         note!(sync.interval, "sync.interval", applied);
         note!(identity.clones, "identity.clones", applied);
+        note!(identity.device_certificate_life, "identity.device_certificate_life", applied);
         note!(journal.segment_bytes, "journal.segment_size", needs_restart);
         note!(journal.retention_bytes, "journal.retention_size", applied);
         note!(journal.retention_age, "journal.retention_age", applied);

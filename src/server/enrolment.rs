@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use super::identity::{self, DatagramPurpose, Identity};
+use super::identity::{DatagramPurpose, Identity, Wanted};
 use crate::machine::command::EnrolmentOutcome;
 use crate::store::{EnrolledDevice, Enrolment, Store, StoreError, TokenRefusal};
-use crate::wire::id::{CertificateHash, DeviceId};
+use crate::wire::id::DeviceId;
 use crate::wire::message::{Enrol, Enrolled, ErrorCode, ErrorReport};
 use crate::wire::time::WallTime;
 
@@ -19,6 +19,7 @@ pub fn enrol(
     identity: &Arc<Identity>,
     request: Enrol,
     device: DeviceId,
+    life_milliseconds: u64,
     now: WallTime,
     taken_over: impl FnOnce(DeviceId) + Send + 'static,
     done: impl FnOnce(EnrolmentOutcome) + Send + 'static,
@@ -28,19 +29,17 @@ pub fn enrol(
         Ok(invited) => (invited.device.unwrap_or(device), invited.counter),
         Err(error) => return done(outcome_of(&error)),
     };
-    let certificate = match identity.issue(&request.request, device, counter, now) {
-        Ok(certificate) => certificate,
+    let wanted = Wanted { device, counter, life_milliseconds };
+    let issued = match identity.issue(&request.request, wanted, now) {
+        Ok(issued) => issued,
         Err(error) => return done(refused(ErrorCode::Malformed, error.to_string())),
     };
-    let hash = CertificateHash::of(&certificate);
     let enrolment = Enrolment {
         token: request.token,
         secret: request.secret,
         device,
         name: request.name,
-        certificate: hash,
-        counter,
-        expires_at: Some(identity::expiry_of_issued(now)),
+        certificate: issued.to_stored(),
         now,
     };
     let (identity, wanted) = (identity.clone(), enrolment.name.clone());
@@ -54,7 +53,7 @@ pub fn enrol(
             done(EnrolmentOutcome::Enrolled(Box::new(Enrolled {
                 device: enrolled.device,
                 name: enrolled.name,
-                certificate,
+                certificate: issued.der,
                 pins: identity.pins(),
                 wake_key: identity.datagram_key(DatagramPurpose::Wake, enrolled.device),
                 notice_key: identity.datagram_key(DatagramPurpose::Notice, enrolled.device),
@@ -134,8 +133,10 @@ mod tests {
     use super::*;
     use crate::machine::device_state::CertificateStatus;
     use crate::store::NewToken;
+    use crate::wire::id::CertificateHash;
 
     const NOW: WallTime = WallTime(1_795_514_400_000);
+    const DAY_MILLISECONDS: u64 = 86_400_000;
 
     struct Fixture {
         _directory: tempfile::TempDir,
@@ -163,6 +164,7 @@ mod tests {
             &fixture.identity,
             request,
             device,
+            DAY_MILLISECONDS,
             now,
             |_| {},
             move |outcome| {
@@ -209,7 +211,7 @@ mod tests {
         assert_ne!(enrolled.wake_key, enrolled.notice_key);
         let judged = fixture.store.devices().facts_of(&[enrolled.device], NOW).unwrap();
         // The certificate has the same time that is stored: UTCTime of RFC 5280 section 4.1.2.5.1.
-        let expires_at = judged[0].facts.certificate_expires_at.unwrap().to_string();
+        let expires_at = judged[0].facts.certificate.unwrap().expires_at.to_string();
         let written: String = expires_at.chars().skip(2).take(17).filter(char::is_ascii_digit).collect();
         let written = format!("{written}Z");
         assert!(enrolled.certificate.windows(13).any(|bytes| bytes == written.as_bytes()), "{expires_at}");

@@ -14,6 +14,7 @@
 
 mod certificates;
 mod files;
+mod issue;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +24,7 @@ use aws_lc_rs::hkdf;
 use rcgen::{Issuer, KeyPair};
 use zeroize::Zeroizing;
 
-pub use certificates::{DEVICE_CERTIFICATE_DAYS, IssueError, expiry_of_issued};
+pub use issue::{IssueError, IssuedCertificate, Wanted};
 
 use crate::reactor::channel::TICKET_KEY_BYTES;
 use crate::store::TICKET_SEED_BYTES;
@@ -148,7 +149,8 @@ impl Identity {
         Self::open(directory)
     }
 
-    /// Reads what this authority wrote into a certificate (DER); `None`: it has not issued it.
+    /// The device to which this authority has issued a certificate (DER), and its number; `None`: it has not
+    /// issued it.
     #[must_use]
     pub fn issued(&self, certificate: &[u8]) -> Option<Issued> {
         certificate::issued(certificate, self.issuer.key().public_key_raw())
@@ -186,19 +188,18 @@ impl Identity {
         vec![self.server_certificate_der.clone()]
     }
 
-    /// Issues a device's certificate, DER; `counter` counts those of the device. Of the request (PKCS #10,
-    /// RFC 2986, DER) only the public key is used; the subject is the device's id.
+    /// Issues a device's certificate. Of the request (PKCS #10, RFC 2986, DER) only the public key is used; the
+    /// subject is the device's id.
     ///
     /// # Errors
     /// When it is no request, its signature is not by its own key, or the key is neither Ed25519 nor P-256.
     pub fn issue(
         &self,
         request_der: &[u8],
-        device: DeviceId,
-        counter: u32,
+        wanted: Wanted,
         now: WallTime,
-    ) -> Result<Vec<u8>, IssueError> {
-        certificates::issue(&self.issuer, request_der, device, counter, now)
+    ) -> Result<IssuedCertificate, IssueError> {
+        issue::issue(&self.issuer, request_der, wanted, now)
     }
 
     /// The key of the datagrams of one purpose to or from one device: HKDF-SHA256 (RFC 5869) of the server

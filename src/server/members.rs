@@ -7,10 +7,11 @@ use parking_lot::Mutex;
 
 use super::identity::Identity;
 use super::presence::{Announcer, own_event};
+use crate::fleet::renewal::Life;
 use crate::reactor::Clock;
 use crate::reactor::channel::{CertificateStatus, Membership};
-use crate::store::{Store, StoreError, UnknownDevice};
-use crate::wire::certificate::Issued as Issue;
+use crate::store::{DeviceCertificate, Store, StoreError, UnknownDevice};
+use crate::wire::certificate::{self, BACKDATED_MILLISECONDS, Issued as Number, KeyType};
 use crate::wire::event::Severity;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::time::{Moment, WallTime};
@@ -43,26 +44,49 @@ impl Issued {
         Self { store, identity, announcer, clock, offers: Arc::default() }
     }
 
-    /// Returns the status of a certificate that is not in the table, and whose owner has the key.
+    /// Returns the status of a certificate that is not in the table and whose owner has shown that it has the
+    /// key. One that this server has issued to a device that is there is known from now on: the server was
+    /// restored from a copy that is older than the renewal, or the device was.
     pub(super) fn status_of_unseen(&self, certificate: &[u8]) -> CertificateStatus {
-        let Some(Issue { device, counter }) = self.identity.issued(certificate) else {
+        let Some(Number { device, counter }) = self.identity.issued(certificate) else {
             return CertificateStatus::Unknown;
         };
-        if counter < self.store.table().certificate_floor(device) {
-            return CertificateStatus::Superseded(device);
+        let status = self.store.table().by_number(device, counter);
+        match status {
+            CertificateStatus::Known(_) => {
+                log::info!(
+                    "device {device} came with its certificate {counter}, which this server has issued and does not know: one of the two \
+                     was restored from a copy"
+                );
+                self.store.devices().admit_certificate(device, stored(certificate, counter));
+            }
+            CertificateStatus::Unknown => return self.offer(device, stored(certificate, counter)),
+            _ => {}
         }
-        self.offer(device, counter, CertificateHash::of(certificate))
+        status
+    }
+
+    /// The device has shown this certificate: when it is a renewed one, the one before is forgotten.
+    pub(super) fn certificate_shown(&self, device: DeviceId, hash: CertificateHash) {
+        let (announcer, clock) = (self.announcer.clone(), self.clock.clone());
+        self.store.devices().certificate_shown(device, hash, move |number| {
+            let now = clock.now().wall;
+            let message = format!("its certificate was renewed: it uses number {number} now");
+            let fields = [("number", number.to_string())];
+            let event = own_event(Severity::Info, "certificate_renewed", message, now, fields);
+            announcer.say_of(device, &event, now);
+        });
     }
 
     /// Has a device wait for approval that this server has enrolled and does not know any more. Without room
     /// it is not enrolled, and comes again.
-    fn offer(&self, device: DeviceId, counter: u32, certificate: CertificateHash) -> CertificateStatus {
+    fn offer(&self, device: DeviceId, certificate: DeviceCertificate) -> CertificateStatus {
         let now = self.clock.now();
         if now.moment < *self.offers.full_until.lock() {
             return CertificateStatus::Unknown;
         }
         let (offers, announcer) = (self.offers.clone(), self.announcer.clone());
-        let unknown = UnknownDevice { device, certificate, counter, now: now.wall };
+        let unknown = UnknownDevice { device, certificate, now: now.wall };
         self.store.devices().offer(unknown, move |is_new| match is_new {
             Ok(true) => offers.say(&announcer, device, now.wall),
             Ok(false) => {}
@@ -96,6 +120,16 @@ impl Offers {
         let event = own_event(Severity::Warning, "not_enrolled_any_more", message, now, fields);
         announcer.say_of_server(&event, now);
     }
+}
+
+/// As it is stored.
+fn stored(certificate: &[u8], counter: u32) -> DeviceCertificate {
+    let life = certificate::validity(certificate).map(|(from, expires_at)| Life {
+        issued_at: WallTime(from.0.saturating_add(BACKDATED_MILLISECONDS)),
+        expires_at,
+    });
+    let (hash, key_type) = (CertificateHash::of(certificate), KeyType::of(certificate));
+    DeviceCertificate { hash, counter, key_type, life }
 }
 
 impl Membership for Issued {

@@ -23,6 +23,7 @@ mod panic_guard;
 mod ports;
 pub mod presence;
 pub mod process;
+mod renewal;
 mod running;
 mod scheduler;
 pub mod sequences;

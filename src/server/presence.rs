@@ -152,6 +152,13 @@ impl Announcer {
         }
     }
 
+    /// Puts an event of the server about a device into the log of events; without room it is lost.
+    pub(super) fn say_of(&self, device: DeviceId, event: &Event, now: WallTime) {
+        if matches!(self.append(event, now, device), Appended::Yes) {
+            self.flush();
+        }
+    }
+
     fn append(&self, event: &Event, now: WallTime, device: DeviceId) -> Appended {
         let Ok(event) = event.to_bytes() else { return Appended::Never };
         let mut payload = Vec::new();

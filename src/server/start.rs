@@ -231,6 +231,7 @@ impl Parts {
             calls.clone(),
             announcer.clone(),
             clock.clone(),
+            backend.settings.certificate_life.clone(),
             failures.clone(),
         )?;
         let waker = scheduler.waker();
@@ -242,6 +243,7 @@ impl Parts {
             waker: waker.clone(),
             clock: clock.clone(),
             announcer: announcer.clone(),
+            certificate_life: backend.settings.certificate_life.clone(),
         };
         workers::spawn(sizes.workers, &assignments, &tools, &failures, &mut running.workers)
             .map_err(ServerError::when("start the workers"))?;

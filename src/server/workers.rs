@@ -12,6 +12,7 @@ use super::enrolment;
 use super::identity::Identity;
 use super::panic_guard::{Failures, PanicGuard};
 use super::presence::Announcer;
+use super::renewal::{self, CertificateLife};
 use super::scheduler::SchedulerWaker;
 use crate::concurrency::reactors::{ReactorMailboxes, ToReactor};
 use crate::machine::command::{DesiredStateAfter, EnrolmentOutcome, ForkOutcome, Job, JobOutcome};
@@ -31,6 +32,7 @@ pub(super) struct Tools {
     pub(super) waker: SchedulerWaker,
     pub(super) clock: Clock,
     pub(super) announcer: Announcer,
+    pub(super) certificate_life: CertificateLife,
 }
 
 /// Starts workers, and puts each of them into `started` at once. They end when nobody can send them work any
@@ -93,13 +95,22 @@ impl Tools {
                     }));
                 });
             }
+            Job::Renew(device, request) => {
+                // The time by which ages are judged: a step of the clock makes nobody's certificate old.
+                let now = self.clock.ages().wall;
+                let done = move |outcome| done(JobOutcome::Renewal(outcome));
+                let (identity, life) = (&self.identity, &self.certificate_life);
+                renewal::renew(&self.store, identity, device, &request, life, now, done);
+            }
             Job::Enrol(request) => match enrolment::new_device_id() {
                 Ok(device) => {
                     // The time by which a token's life is judged: a step of the clock does not end it.
                     let now = self.clock.ages().wall;
                     let done = move |outcome| done(JobOutcome::Enrolment(outcome));
-                    let taken_over = self.ending_of_taken_over();
-                    enrolment::enrol(&self.store, &self.identity, request, device, now, taken_over, done);
+                    let (taken_over, life) =
+                        (self.ending_of_taken_over(), self.certificate_life.milliseconds());
+                    let (store, identity) = (&self.store, &self.identity);
+                    enrolment::enrol(store, identity, request, device, life, now, taken_over, done);
                 }
                 Err(_) => {
                     log::error!("the system gives no randomness: an enrolment was put off");

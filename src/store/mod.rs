@@ -46,8 +46,8 @@ pub use connection::{FILE_NAME, Reader};
 pub use copy::{Copied, begin_anew, copy_stopped, seal_copy};
 pub use desired_state::DesiredChange;
 pub use devices::{
-    CreatedToken, DeviceChange, DeviceChanged, DeviceSettings, DeviceStatus, Devices, EnrolledDevice,
-    Enrolment, Former, GROUP_DEPTH_MAX, GroupChange, GroupOutcome, Invited, Judged, NewToken,
+    CreatedToken, DeviceCertificate, DeviceChange, DeviceChanged, DeviceSettings, DeviceStatus, Devices,
+    EnrolledDevice, Enrolment, Former, GROUP_DEPTH_MAX, GroupChange, GroupOutcome, Invited, Judged, NewToken,
     PersistentLinkChanges, Slice, TokenRefusal, UNKNOWN_MAX, UnknownDevice, Verdict, WAITING_MAX,
     WAITING_MILLISECONDS, normal_path, table,
 };

@@ -66,7 +66,8 @@ CREATE TABLE certificates (
     device INTEGER NOT NULL REFERENCES devices (number),
     expires_at INTEGER, -- until when it is good
     issued_at INTEGER, -- when it was made
-    counter INTEGER NOT NULL DEFAULT 0 -- counts the certificates of the device
+    counter INTEGER NOT NULL DEFAULT 0, -- counts the certificates of the device
+    key_type TEXT NOT NULL DEFAULT 'ed25519' -- ed25519, p256
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX certificates_by_device ON certificates (device);
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 
 use super::query::{self, ApplicationFilter, DeviceKey, FleetCounts, Page, PageRequest};
-use super::{CreatedToken, DeviceChange, EnrolledDevice, Enrolment, NewToken, Store, StoreError};
+use super::{
+    CreatedToken, DeviceCertificate, DeviceChange, EnrolledDevice, Enrolment, NewToken, Store, StoreError,
+};
 use crate::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use crate::wire::api::InstalledApplication;
 use crate::wire::digest::Digest;
@@ -51,9 +53,7 @@ pub(crate) fn enrolment(token: &CreatedToken, device: DeviceId, name: &str) -> E
         secret: token.secret,
         device,
         name: name.into(),
-        certificate: CertificateHash::of(&device.0.to_be_bytes()),
-        counter: 1,
-        expires_at: None,
+        certificate: DeviceCertificate::first(CertificateHash::of(&device.0.to_be_bytes())),
         now: WallTime(1_500),
     }
 }

@@ -1,5 +1,6 @@
 //! The store as those see it who use it.
 
+mod certificates;
 mod crash;
 mod damage;
 mod membership;

@@ -10,7 +10,7 @@ use muster::admin::{AdminContext, Calls, DeviceNotifier, EventLog, Links, Server
 use muster::client::{Address, Client};
 use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use muster::reactor::Clock;
-use muster::store::{Enrolment, NewToken, Store};
+use muster::store::{DeviceCertificate, Enrolment, NewToken, Store};
 use muster::wire::api::CallOutcome;
 use muster::wire::datagram::WakeReason;
 use muster::wire::digest::Digest;
@@ -139,9 +139,7 @@ impl AdminServer {
                 secret: token.secret,
                 device,
                 name: name.clone(),
-                certificate: CertificateHash(hash),
-                counter: 1,
-                expires_at: None,
+                certificate: DeviceCertificate::first(CertificateHash(hash)),
                 now: now(),
             };
             let done = done.clone();

@@ -3,7 +3,7 @@
 use muster::journal::Preallocated;
 use muster::machine::close::CloseReason;
 use muster::machine::command::{
-    DesiredStateOutcome, ForkOutcome, Job, JobOutcome, RunsOutcome, StatisticsOutcome,
+    DesiredStateOutcome, ForkOutcome, Job, JobOutcome, RenewalOutcome, RunsOutcome, StatisticsOutcome,
 };
 use muster::machine::device_state::LinkRef;
 use muster::machine::endpoint::{Close, Notice, Taken};
@@ -264,6 +264,8 @@ impl World {
                 self.desired_state_changed(device);
                 JobOutcome::Runs(RunsOutcome::Stored(stored))
             }
+            // No certificate is ever due.
+            Job::Renew(..) => JobOutcome::Renewal(RenewalOutcome::Failed),
             Job::Statistics(..) => JobOutcome::Statistics(StatisticsOutcome::Stored),
             Job::Fork(_) => JobOutcome::Fork(ForkOutcome::Failed),
             Job::Enrol(_) | Job::MoreDesiredState(..) => {

@@ -79,6 +79,9 @@ pub enum Cause {
     Certificate {
         /// Until when it is good.
         expires_at: WallTime,
+        /// Whether it was due, and the device has synced since: its renewal does not work.
+        #[serde(default)]
+        is_not_renewed: bool,
     },
     /// The device's clock is far from the server's.
     Clock {
@@ -188,11 +191,18 @@ impl Reason {
                 format!("it sends more events than it may, some wait on it {}", lasting(since))
             }
             Cause::Rules { why } => format!("the rules for its status are wrong: {why}"),
-            Cause::Certificate { expires_at } if *expires_at <= now => {
-                format!("its certificate expired {}", ago(expires_at))
-            }
-            Cause::Certificate { expires_at } => {
-                format!("its certificate expires in {}", span(expires_at.0.saturating_sub(now.0)))
+            Cause::Certificate { expires_at, is_not_renewed } => {
+                let end = if *expires_at <= now {
+                    format!("its certificate expired {}", ago(expires_at))
+                } else {
+                    format!("its certificate expires in {}", span(expires_at.0.saturating_sub(now.0)))
+                };
+                let then = if *is_not_renewed {
+                    "and is not renewed although it syncs: 'muster-agent status' there and the server's log say why"
+                } else {
+                    "and is renewed when it comes"
+                };
+                format!("{end} {then}")
             }
         }
     }

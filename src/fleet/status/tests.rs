@@ -41,12 +41,17 @@ fn rules(status: &Value) -> Rules {
     Rules::parse(&json!({ "status": status })).unwrap()
 }
 
+/// A certificate of a year.
+fn year_until(expires_at: WallTime) -> Life {
+    Life { issued_at: WallTime(expires_at.0 - 365 * 24 * HOUR), expires_at }
+}
+
 #[test]
 fn a_device_against_which_nothing_is_known_is_ok() {
     let facts = Facts {
         applications: vec![application("nginx", Condition::Running, Some(SettingsState::Applied))],
         disk_free_percent: Some(10.0),
-        certificate_expires_at: Some(WallTime(NOW.0 + 30 * 24 * HOUR)),
+        certificate: Some(year_until(WallTime(NOW.0 + 30 * 24 * HOUR))),
         ..Facts::default()
     };
     assert_eq!(judge(&facts, &Rules::default(), NOW), (Status::Ok, vec![]));
@@ -75,7 +80,8 @@ fn reasons_are_told_in_words_the_worst_first() {
         failed_runs: vec![run(ago(1)), run(ago(25))],
         disk_free_percent: Some(4.9),
         clock_ahead_minutes: 0,
-        certificate_expires_at: Some(ago(48)),
+        certificate: Some(year_until(ago(48))),
+        has_synced_since_due: true,
         shared_identity: Some(SharedIdentity {
             since: ago(2),
             addresses: vec!["192.0.2.1".into(), "192.0.2.2".into()],
@@ -92,7 +98,8 @@ fn reasons_are_told_in_words_the_worst_first() {
         [
             "critical nginx failed 3 h ago: exit code 1",
             "critical disk: 4 % free",
-            "critical its certificate expired 2 days ago",
+            "critical its certificate expired 2 days ago and is not renewed although it syncs: 'muster-agent status' there and the \
+             server's log say why",
             "warning lost for 5 h",
             "warning mysql stopped 3 h ago: exit code 1",
             "warning settings of mysql could not be applied 2 h ago: bad port",
@@ -117,7 +124,8 @@ fn limits_have_edges() {
     assert_eq!(judge(&lost(23), &Rules::default(), NOW).0, Status::Warning);
     assert_eq!(judge(&lost(24), &Rules::default(), NOW).0, Status::Critical);
     let expires = |days: u64| Facts {
-        certificate_expires_at: Some(WallTime(NOW.0 + days * 24 * HOUR - 1)),
+        certificate: Some(year_until(WallTime(NOW.0 + days * 24 * HOUR - 1))),
+        has_synced_since_due: true,
         ..Facts::default()
     };
     for (days, status) in
@@ -127,6 +135,29 @@ fn limits_have_edges() {
     }
     let from_the_future = Facts { lost_since: Some(WallTime(u64::MAX)), ..Facts::default() };
     assert_eq!(judge(&from_the_future, &Rules::default(), NOW).0, Status::Warning);
+}
+
+#[test]
+fn a_certificate_that_ends_is_a_fault_of_a_device_that_syncs_and_no_fault_of_one_that_is_away() {
+    let facts = |left, life, has_synced_since_due| {
+        let expires_at = WallTime(NOW.0 + left);
+        let certificate = Some(Life { issued_at: WallTime(expires_at.0 - life), expires_at });
+        Facts { certificate, has_synced_since_due, ..Facts::default() }
+    };
+    let found = |left, life, synced| {
+        let (status, reasons) = judge(&facts(left, life, synced), &Rules::default(), NOW);
+        (status, reasons.first().map(|reason| reason.text(NOW)))
+    };
+    let (status, text) = found(24 * HOUR, 365 * 24 * HOUR, false);
+    assert_eq!(status, Status::Warning);
+    assert_eq!(text.unwrap(), "its certificate expires in 24 h and is renewed when it comes");
+    assert_eq!(found(0, 365 * 24 * HOUR, true).0, Status::Critical);
+    // What a short life has left when it is renewed, a little less than a third, is no reason.
+    for life in [60_000, HOUR, 24 * HOUR] {
+        assert_eq!(found(life / 6, life, true).0, Status::Ok, "{life}");
+        assert_eq!(found(life / 6 - 1, life, true).0, Status::Warning, "{life}");
+        assert_eq!(found(life / 12 - 1, life, true).0, Status::Critical, "{life}");
+    }
 }
 
 #[test]
@@ -268,6 +299,7 @@ prop_compose! {
         failed in prop::collection::vec(0..60_u64, 0..4),
         disk in prop::option::of(0.0..100.0),
         certificate in prop::option::of(0..100_u64),
+        has_synced_since_due: bool,
         clock_ahead_minutes in any::<i16>(),
     ) -> Facts {
         let states =
@@ -298,7 +330,8 @@ prop_compose! {
             clock_ahead_minutes,
             events_held_since: None,
             rules_error: None,
-            certificate_expires_at: certificate.map(|hours| WallTime(NOW.0 + hours * HOUR - 50 * HOUR)),
+            certificate: certificate.map(|hours| year_until(WallTime(NOW.0 + hours * HOUR - 50 * HOUR))),
+            has_synced_since_due,
         }
     }
 }

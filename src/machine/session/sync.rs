@@ -302,6 +302,10 @@ fn finish(
     *phase = Phase::Resting { heartbeat: Heartbeat::told(policy.keep_seconds) };
     record.last_sync = now.wall;
     record.set_due_seconds(policy.next_seconds);
+    if record.is_to_renew() {
+        // Before the end of the sync: a device whose link does not stay leaves with that.
+        out.push(Command::Send(ToAgent::RenewNow));
+    }
     out.push(Command::Send(ToAgent::InSync(InSync {
         server_epoch: policy.server_epoch,
         next_seconds: policy.next_seconds,

@@ -68,6 +68,7 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
         "keep_unreachable",
         "write_deadline",
         "interval",
+        "device_certificate_life",
         "segment_size",
         "retention_size",
         "retention_age",
@@ -113,6 +114,10 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         (
             "[server]\ndata_directory = \"~/x\"",
             "musterd.toml:2: server.data_directory begins with ~, which only a shell replaces: write the whole path, such as /home/NAME/…",
+        ),
+        (
+            "[identity]\ndevice_certificate_life = \"59s\"",
+            "musterd.toml:2: identity.device_certificate_life = \"59s\" is not allowed: a duration from 1m to 3650d, such as \"15m\"",
         ),
         (
             "[sync]\ninterval = \"8d\"",

@@ -2,60 +2,28 @@
 
 use std::path::Path;
 
-use aws_lc_rs::{hkdf, signature};
+use aws_lc_rs::hkdf;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType, SerialNumber, date_time_ymd,
 };
 
 use super::files::{self, Contents};
 use super::{Identity, IdentityError, SERVER_SECRET_BYTES};
 use crate::wire::certificate;
-use crate::wire::id::{CertificateHash, DeviceId};
-use crate::wire::limits::CERTIFICATE_BYTES_MAX;
+use crate::wire::id::CertificateHash;
 use crate::wire::time::WallTime;
-
-/// Validity of a device's certificate. The server knows devices by the hash of their certificate and
-/// withdraws them by removing the device, so this is a bound against forgotten keys, not the means of
-/// revocation.
-pub const DEVICE_CERTIFICATE_DAYS: i64 = 3_650;
 
 /// Days by which a certificate's validity begins before now: a device's clock may be behind ours.
 const BACKDATED_DAYS: i64 = 1;
-
-/// Why no certificate was issued. The text is for the device's log.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IssueError {
-    /// Larger than the wire allows.
-    #[error("the certificate request has {0} bytes, at most {CERTIFICATE_BYTES_MAX} are allowed")]
-    TooLarge(usize),
-    /// It is no PKCS #10 request, or its signature is not by its own key.
-    #[error("the certificate request is malformed or not signed by its own key")]
-    Malformed,
-    /// Neither Ed25519 nor P-256.
-    #[error("the certificate request has a key of another kind than Ed25519 or P-256")]
-    KeyKind,
-    /// The cryptographic library failed.
-    #[error("the certificate could not be signed")]
-    Signing,
-}
 
 fn crypto(error: impl std::fmt::Display) -> IdentityError {
     IdentityError::Crypto(error.to_string())
 }
 
-/// Until when a device's certificate is good that is issued now: the beginning of a day (UTC), as its last
-/// moment is written.
-pub fn expiry_of_issued(now: WallTime) -> WallTime {
-    const DAY_MILLISECONDS: u64 = 86_400_000;
-    let days = now.0 / DAY_MILLISECONDS + DEVICE_CERTIFICATE_DAYS.unsigned_abs();
-    WallTime(days.saturating_mul(DAY_MILLISECONDS))
-}
-
 /// Year, month and day `days` days from now. A clock beyond the calendar is taken for the year 5000: a wrong
 /// clock is a status, never a reason not to start.
-fn date(now: WallTime, days: i64) -> (i32, u8, u8) {
+pub(super) fn date(now: WallTime, days: i64) -> (i32, u8, u8) {
     let seconds = i64::try_from(now.0 / 1_000).unwrap_or(i64::MAX);
     let moved = seconds.saturating_add(days.saturating_mul(86_400));
     let day = jiff::Timestamp::from_second(moved).map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).date());
@@ -68,8 +36,8 @@ fn date(now: WallTime, days: i64) -> (i32, u8, u8) {
     }
 }
 
-/// A serial number of its own, which says the how manieth certificate of its device this is; 0: of no device.
-fn serial(counter: u32) -> Result<SerialNumber, aws_lc_rs::error::Unspecified> {
+/// A serial number of its own, which says the number of the certificate among those of its device; 0: of none.
+pub(super) fn serial(counter: u32) -> Result<SerialNumber, aws_lc_rs::error::Unspecified> {
     let mut bytes = [0; certificate::SERIAL_BYTES];
     aws_lc_rs::rand::fill(&mut bytes)?;
     bytes[0] = certificate::SERIAL_MARK;
@@ -78,7 +46,7 @@ fn serial(counter: u32) -> Result<SerialNumber, aws_lc_rs::error::Unspecified> {
 }
 
 /// Properties that all certificates of ours share. `until` is a date.
-fn parameters(
+pub(super) fn parameters(
     name: &str,
     now: WallTime,
     until: (i32, u8, u8),
@@ -178,42 +146,4 @@ pub(super) fn check(directory: &Path, contents: Contents) -> Result<Identity, Id
         server_certificate_der: contents.server_certificate,
         datagram_root,
     })
-}
-
-/// Issues a device's certificate.
-pub(super) fn issue(
-    issuer: &Issuer<'static, KeyPair>,
-    request_der: &[u8],
-    device: DeviceId,
-    counter: u32,
-    now: WallTime,
-) -> Result<Vec<u8>, IssueError> {
-    if request_der.len() > CERTIFICATE_BYTES_MAX {
-        return Err(IssueError::TooLarge(request_der.len()));
-    }
-    // Parsing verifies the request's signature with its own key.
-    let mut request =
-        CertificateSigningRequestParams::from_der(&request_der.into()).map_err(|error| match error {
-            rcgen::Error::UnsupportedSignatureAlgorithm => IssueError::KeyKind,
-            _ => IssueError::Malformed,
-        })?;
-    let algorithm = PublicKeyData::algorithm(&request.public_key);
-    let verification: &'static dyn signature::VerificationAlgorithm;
-    if *algorithm == rcgen::PKCS_ED25519 {
-        verification = &signature::ED25519;
-    } else if *algorithm == rcgen::PKCS_ECDSA_P256_SHA256 {
-        // The algorithm names only the hash: a key on another curve with SHA-256 ends in the check below.
-        verification = &signature::ECDSA_P256_SHA256_ASN1;
-    } else {
-        return Err(IssueError::KeyKind);
-    }
-    signature::ParsedPublicKey::new(verification, request.public_key.der_bytes())
-        .map_err(|_| IssueError::KeyKind)?;
-    let until = date(now, DEVICE_CERTIFICATE_DAYS);
-    let mut certificate = parameters(&device.to_string(), now, until, KeyUsagePurpose::DigitalSignature)
-        .map_err(|_| IssueError::Signing)?;
-    certificate.serial_number = Some(serial(counter).map_err(|_| IssueError::Signing)?);
-    certificate.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    request.params = certificate;
-    request.signed_by(issuer).map(|signed| signed.der().to_vec()).map_err(|_| IssueError::Signing)
 }

@@ -2,8 +2,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::wire::certificate::{BACKDATED_MILLISECONDS, KeyType};
 
 const NOW: WallTime = WallTime(1_795_514_400_123);
+
+fn wanted(device: u64) -> Wanted {
+    Wanted { device: DeviceId(device), counter: 3, life_milliseconds: 60_000 }
+}
 
 fn made() -> (tempfile::TempDir, PathBuf, Identity) {
     let parent = tempfile::tempdir().unwrap();
@@ -103,7 +108,7 @@ fn a_changed_byte_of_any_file_is_told() {
             fs::write(&path, &changed).unwrap();
             if let Ok(identity) = Identity::open(&directory) {
                 // Base64 spells the last bits of a file in more than one way; nothing else may pass.
-                let same = identity.issue(&request(&rcgen::PKCS_ED25519).1, DeviceId(1), 1, NOW).is_ok();
+                let same = identity.issue(&request(&rcgen::PKCS_ED25519).1, wanted(1), NOW).is_ok();
                 assert!(same && at + 40 > whole.len(), "byte {at} of {}", path.display());
             }
         }
@@ -129,15 +134,21 @@ fn certificates_are_issued_for_ed25519_and_p256_and_nothing_else() {
     let (_parent, _, identity) = made();
     for algorithm in [&rcgen::PKCS_ED25519, &rcgen::PKCS_ECDSA_P256_SHA256] {
         let (key, request) = request(algorithm);
-        let certificate = identity.issue(&request, DeviceId(0xabc), 1, NOW).unwrap();
+        let issued = identity.issue(&request, wanted(0xabc), NOW).unwrap();
+        let certificate = issued.der;
         assert!(certificate.windows(16).any(|window| window == b"0000000000000abc"), "the subject");
         let raw = key.public_key_raw();
         assert!(certificate.windows(raw.len()).any(|window| window == raw), "the key");
         assert!(certificate.len() < 700, "{} bytes", certificate.len());
-        assert_ne!(certificate, identity.issue(&request, DeviceId(0xabc), 1, NOW).unwrap(), "the serial");
+        assert_ne!(certificate, identity.issue(&request, wanted(0xabc), NOW).unwrap().der, "the serial");
+        assert_eq!(identity.issued(&certificate), Some(Issued { device: DeviceId(0xabc), counter: 3 }));
+        let dates = (WallTime(issued.issued_at.0 - BACKDATED_MILLISECONDS), issued.expires_at);
+        assert_eq!(certificate::validity(&certificate), Some(dates), "to the second");
+        assert_eq!(issued.expires_at.0 - issued.issued_at.0, 60_000);
+        assert_eq!(KeyType::of(&certificate), issued.key_type);
     }
     for algorithm in [&rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ECDSA_P521_SHA256] {
-        let error = identity.issue(&request(algorithm).1, DeviceId(1), 1, NOW).unwrap_err();
+        let error = identity.issue(&request(algorithm).1, wanted(1), NOW).unwrap_err();
         assert!(matches!(error, IssueError::KeyKind | IssueError::Malformed), "{error}");
     }
 }
@@ -151,18 +162,18 @@ fn a_request_that_does_not_prove_its_key_is_refused() {
         let mut changed = request.clone();
         changed[at] ^= 1;
         // The bits that the signature does not cover (its own unused ones) may differ; the key may not.
-        if let Ok(certificate) = identity.issue(&changed, DeviceId(1), 1, NOW) {
-            assert!(certificate.windows(raw.len()).any(|window| window == raw), "byte {at}");
+        if let Ok(certificate) = identity.issue(&changed, wanted(1), NOW) {
+            assert!(certificate.der.windows(raw.len()).any(|window| window == raw), "byte {at}");
         }
     }
-    assert_eq!(identity.issue(&[0; 5_000], DeviceId(1), 1, NOW), Err(IssueError::TooLarge(5_000)));
-    assert_eq!(identity.issue(b"", DeviceId(1), 1, NOW), Err(IssueError::Malformed));
+    assert_eq!(identity.issue(&[0; 5_000], wanted(1), NOW), Err(IssueError::TooLarge(5_000)));
+    assert_eq!(identity.issue(b"", wanted(1), NOW), Err(IssueError::Malformed));
 }
 
 #[test]
 fn an_absurd_clock_still_issues() {
     let (_parent, _, identity) = made();
     for now in [WallTime(0), WallTime(u64::MAX), WallTime(253_402_300_799_000)] {
-        identity.issue(&request(&rcgen::PKCS_ED25519).1, DeviceId(1), 1, now).unwrap();
+        identity.issue(&request(&rcgen::PKCS_ED25519).1, wanted(1), now).unwrap();
     }
 }

@@ -1,10 +1,12 @@
 //! The scheduler: work for devices that time alone brings, on a thread of its own.
 //!
-//! Once a second, or sooner when it is woken, it works on [tasks], [judges devices](status), and lets those
+//! Once a second, or sooner when it is woken, it works on [tasks], [judges devices](status) and their
+//! [certificates](renewals), and lets those
 //! know that have [another desired state](notifications) now. It may wait for the store, and nobody waits for
 //! it.
 
 mod notifications;
+mod renewals;
 mod status;
 mod tasks;
 
@@ -16,11 +18,13 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use self::notifications::Notifications;
+use self::renewals::Renewals;
 use self::status::Statuses;
 use self::tasks::Tasks;
 use super::ServerError;
 use super::panic_guard::{Failures, PanicGuard};
 use super::presence::Announcer;
+use super::renewal::CertificateLife;
 use crate::admin::{Calls, DeviceNotifier};
 use crate::reactor::Clock;
 use crate::store::Store;
@@ -71,6 +75,7 @@ impl SchedulerThread {
         calls: Arc<dyn Calls>,
         announcer: Announcer,
         clock: Clock,
+        certificate_life: CertificateLife,
         failures: Failures,
     ) -> Result<Self, ServerError> {
         let (wakes, woken) = bounded(1);
@@ -78,7 +83,12 @@ impl SchedulerThread {
         let waker = SchedulerWaker { wakes, notifications: notifications.clone() };
         let is_stopping = Arc::new(AtomicBool::new(false));
         let scheduler = Scheduler {
-            statuses: Statuses::new(store.clone(), announcer, clock.clone()),
+            statuses: Statuses::new(
+                store.clone(),
+                announcer,
+                clock.clone(),
+                Renewals::new(certificate_life, notifications.clone()),
+            ),
             tasks: Tasks::new(store.clone(), clock.clone()),
             store,
             calls,

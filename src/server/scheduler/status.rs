@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use super::renewals::Renewals;
 use crate::fleet::presence::{Presence, lost_at, presence};
 use crate::fleet::status::{Cause, SharedIdentity, judge};
 use crate::machine::clones::LASTS_SECONDS;
@@ -41,6 +42,7 @@ pub(super) struct Statuses {
     store: Store,
     announcer: Announcer,
     clock: Clock,
+    renewals: Renewals,
     /// Of these something is new.
     changed: BTreeSet<DeviceId>,
     /// Behind which device of the file the next slice begins.
@@ -49,8 +51,16 @@ pub(super) struct Statuses {
 }
 
 impl Statuses {
-    pub(super) fn new(store: Store, announcer: Announcer, clock: Clock) -> Self {
-        Self { store, announcer, clock, changed: BTreeSet::new(), after: None, last_slice: WallTime(0) }
+    pub(super) fn new(store: Store, announcer: Announcer, clock: Clock, renewals: Renewals) -> Self {
+        Self {
+            store,
+            announcer,
+            clock,
+            renewals,
+            changed: BTreeSet::new(),
+            after: None,
+            last_slice: WallTime(0),
+        }
     }
 
     /// Judges those devices of which something is new, and a slice of the others.
@@ -102,6 +112,10 @@ impl Statuses {
                 given_up.push((judged.device, was_unknown));
                 continue;
             }
+            judged.facts.has_synced_since_due = judged
+                .facts
+                .certificate
+                .is_some_and(|life| self.renewals.judge(self.store.table(), &record, life, now, ages.wall));
             judged.facts.lost_since = self.lost_since(&record, &judged.device_status, now, ages.wall);
             judged.facts.shared_identity = self.shared_identity(&judged, now);
             judged.facts.events_held_since =

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 
 use super::rows::{self, EnrolledDevice, Enrolment};
-use super::{DeviceChange, DeviceChanged, Devices, InForce, group};
+use super::{DeviceCertificate, DeviceChange, DeviceChanged, Devices, InForce, certificates, group};
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
 use crate::store::writer::Origin;
@@ -42,14 +42,14 @@ pub(super) fn take_over(
     if device != enrolment.device || rows::number_of(connection, device)? != number {
         return Err(StoreError::IdTaken);
     }
-    if enrolment.counter <= rows::highest_counter(connection, number)? {
+    if enrolment.certificate.counter <= rows::highest_counter(connection, number)? {
         return Err(StoreError::CounterTaken(device));
     }
     let sql = "SELECT hash FROM certificates WHERE device = ?1";
     let certificates = connection.all(sql, [number], |row| row.get(0))?;
     connection.run("DELETE FROM certificates WHERE device = ?1", [number])?;
-    rows::insert_certificate(connection, number, enrolment)?;
-    let floor = enrolment.counter;
+    certificates::insert(connection, number, &enrolment.certificate)?;
+    let floor = enrolment.certificate.counter;
     let sql = "UPDATE devices SET certificate_floor = ?2 WHERE number = ?1";
     connection.run(sql, (number, floor))?;
     Ok(EnrolledDevice { former: Some(Former { certificates, floor }), ..rows::enrolled(connection, number)? })
@@ -72,9 +72,7 @@ pub struct UnknownDevice {
     /// Its id, as its certificate says.
     pub device: DeviceId,
     /// The certificate.
-    pub certificate: CertificateHash,
-    /// Its counter.
-    pub counter: u32,
+    pub certificate: DeviceCertificate,
     /// The time.
     pub now: WallTime,
 }
@@ -89,11 +87,8 @@ enum Offered {
 
 /// Enters a device that is not known, to wait for approval.
 fn offer(connection: &Connection, unknown: &UnknownDevice) -> Result<Offered, StoreError> {
-    let UnknownDevice { device, certificate, counter, now } = *unknown;
-    let insert = |number: i64| {
-        let sql = "INSERT OR IGNORE INTO certificates (hash, device, counter) VALUES (?1, ?2, ?3)";
-        connection.run(sql, (certificate, number, counter))
-    };
+    let UnknownDevice { device, certificate, now } = *unknown;
+    let insert = |number: i64| certificates::insert(connection, number, &certificate);
     let sql = "SELECT number FROM devices WHERE id = ?1";
     if let Some(number) = connection.perhaps(sql, [device], |row| row.get(0))? {
         insert(number)?;
@@ -132,11 +127,11 @@ impl Devices {
             move |offered| {
                 let is_new = offered.map(|offered| match offered {
                     Offered::New(enrolled) => {
-                        memory.enter(&enrolled, &unknown.certificate);
+                        memory.enter(&enrolled, &unknown.certificate.hash);
                         true
                     }
                     Offered::Known => {
-                        memory.table.note_certificate(unknown.device, &unknown.certificate);
+                        memory.table.note_certificate(unknown.device, &unknown.certificate.hash);
                         false
                     }
                 });
@@ -172,6 +167,7 @@ impl Devices {
             Ok(certificates)
         })?;
         certificates.iter().for_each(|certificate| self.table().forget_certificate(certificate));
+        self.table().forget_floor(device);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! Every change waits until it is durable, unless it has a completion; the device table is told by the
 //! writer's thread, in the order in which changes were stored.
 
+pub(super) mod certificates;
 mod group;
 mod indexed;
 pub(super) mod list;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
+pub use certificates::DeviceCertificate;
 pub use group::{GROUP_DEPTH_MAX, GroupChange, GroupOutcome, normal_path};
 pub(super) use group::{MEMBERS, find as find_group, is_within, members, range_below};
 pub use membership::{Former, UNKNOWN_MAX, UnknownDevice, WAITING_MAX, WAITING_MILLISECONDS};
@@ -67,6 +69,7 @@ pub(super) struct InMemory {
 pub(super) fn load(connection: &Connection) -> Result<Arc<InMemory>, StoreError> {
     let table = Arc::new(DeviceTable::default());
     states::load(connection, &table, DEFAULT_INTERVAL_SECONDS)?;
+    certificates::load(connection, &table)?;
     Ok(Arc::new(InMemory {
         persistent_links: PersistentLinks::new(Arc::clone(&table)),
         table,
@@ -204,7 +207,7 @@ impl Devices {
         enrolment: Enrolment,
         done: impl FnOnce(Result<EnrolledDevice, StoreError>) + Send + 'static,
     ) {
-        let (memory, certificate) = (Arc::clone(&self.memory), enrolment.certificate);
+        let (memory, certificate) = (Arc::clone(&self.memory), enrolment.certificate.hash);
         let action =
             move |connection: &Connection| token::with_open_until(connection, |c| rows::enrol(c, &enrolment));
         self.database.writer.submit(Origin::Device, 0, action, move |result| {

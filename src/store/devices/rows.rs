@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, Row, params};
 
+use super::certificates::{self, DeviceCertificate};
 use super::group::{self, Inherited};
 use super::membership::{self, Former};
 use super::token::{self, TokenRefusal};
@@ -11,7 +12,7 @@ use crate::machine::token::fits;
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
 use crate::store::{inventory, policies, tasks};
-use crate::wire::id::{CertificateHash, DeviceId, TokenId};
+use crate::wire::id::{DeviceId, TokenId};
 use crate::wire::limits::{NAME_BYTES_MAX, TOKEN_SECRET_BYTES};
 use crate::wire::printable::{is_device_name, is_hidden, is_reserved};
 use crate::wire::time::WallTime;
@@ -29,11 +30,7 @@ pub struct Enrolment {
     /// The name that it would like.
     pub name: String,
     /// Its certificate.
-    pub certificate: CertificateHash,
-    /// Counter of the certificate.
-    pub counter: u32,
-    /// Until when that is good; `None`: not known.
-    pub expires_at: Option<WallTime>,
+    pub certificate: DeviceCertificate,
     /// The time.
     pub now: WallTime,
 }
@@ -121,18 +118,6 @@ pub(super) fn highest_counter(connection: &Connection, number: i64) -> Result<u3
     connection.one(sql, [number], |row| row.get(0))
 }
 
-/// Enters a certificate of a device.
-pub(super) fn insert_certificate(
-    connection: &Connection,
-    number: i64,
-    enrolment: &Enrolment,
-) -> Result<(), StoreError> {
-    let sql =
-        "INSERT INTO certificates (hash, device, expires_at, issued_at, counter) VALUES (?1, ?2, ?3, ?4, ?5)";
-    let values = (enrolment.certificate, number, enrolment.expires_at, enrolment.now, enrolment.counter);
-    connection.run(sql, values).map(drop)
-}
-
 /// The device with this number.
 pub(in crate::store) fn id_of(connection: &Connection, number: i64) -> Result<DeviceId, StoreError> {
     connection.one("SELECT id FROM devices WHERE number = ?1", [number], |row| row.get(0))
@@ -210,7 +195,7 @@ pub(super) fn enrol(connection: &Connection, enrolment: &Enrolment) -> Result<En
         return Err(StoreError::IdTaken);
     }
     let number = connection.last_insert_rowid();
-    insert_certificate(connection, number, enrolment)?;
+    certificates::insert(connection, number, &enrolment.certificate)?;
     connection.run("INSERT INTO device_states (device) VALUES (?1)", [number])?;
     enrolled(connection, number)
 }

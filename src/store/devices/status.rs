@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
-use super::{Devices, number_of};
+use super::{Devices, certificates, number_of};
 use crate::fleet::status::{DISK_APPLICATION, DISK_STATISTIC, Facts, Reason, Rules};
 use crate::store::error::StoreError;
 use crate::store::policies::{self, OWN_APPLICATION};
@@ -223,10 +223,12 @@ fn read(
             facts.disk_free_percent = free;
         },
     );
-    let sql =
-        "SELECT device, max(expires_at) FROM certificates WHERE device BETWEEN ?1 AND ?2 GROUP BY device";
-    let expiries = connection.all(sql, bounds, |row| row.try_into())?;
-    enter(&mut judged, expiries, |facts, expires_at| facts.certificate_expires_at = expires_at);
+    // Of a renewed one nothing is known before the device has shown it: then it is the only one.
+    let sql = "SELECT device, issued_at, expires_at, min(counter) FROM certificates
+        WHERE device BETWEEN ?1 AND ?2 GROUP BY device";
+    let lives = connection
+        .all(sql, bounds, |row| Ok((row.get(0)?, certificates::life_of((row.get(1)?, row.get(2)?)))))?;
+    enter(&mut judged, lives, |facts, life| facts.certificate = life);
     Ok(judged.into_values().collect())
 }
 

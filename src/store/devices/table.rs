@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
+use super::certificates::{NONE_ALIVE, Several};
 use super::indexed::{Indexed, Keyed};
 use super::membership::Former;
 use crate::fleet::presence::Signs;
@@ -93,6 +94,7 @@ impl Keyed for Owned {
 pub struct DeviceTable {
     records: Vec<Mutex<Indexed<DeviceState>>>,
     certificates: Vec<Mutex<Indexed<Owned>>>,
+    pub(super) several: Several,
     devices: AtomicUsize,
     /// Of these something that their status hangs on has changed.
     marked: Mutex<BTreeSet<DeviceId>>,
@@ -141,6 +143,7 @@ impl Default for DeviceTable {
         Self {
             records: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
             certificates: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
+            several: Several::default(),
             devices: AtomicUsize::new(0),
             marked: Mutex::default(),
             persistent: AtomicU64::new(0),
@@ -191,6 +194,11 @@ impl DeviceTable {
         }
     }
 
+    /// Nothing of the device's certificates is known any more.
+    pub(super) fn forget_floor(&self, device: DeviceId) {
+        self.lowest_counters.lock().remove(&device);
+    }
+
     /// Another machine is the device from now on: the certificates that it had are nobody's any more, and
     /// this one is its own.
     pub(super) fn replace_certificates(
@@ -201,6 +209,7 @@ impl DeviceTable {
     ) {
         self.note_floor(device, former.floor);
         former.certificates.iter().for_each(|certificate| self.forget_certificate(certificate));
+        self.several.set(device, Vec::new());
         self.note_certificate(device, certificate);
         self.mark(device);
     }
@@ -267,6 +276,7 @@ impl DeviceTable {
         let record = records.remove(device.0)?;
         self.devices.fetch_sub(1, Ordering::Relaxed);
         self.count_persistent(record.keep_connected, false);
+        self.note_floor(device, NONE_ALIVE);
         Some(record)
     }
 

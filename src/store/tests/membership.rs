@@ -4,8 +4,8 @@ use crate::machine::device_state::CertificateStatus;
 use crate::store::query::{self, DeviceFilter};
 use crate::store::testing::{Fleet, all, application, enrolment, inventory, token, wait};
 use crate::store::{
-    CreatedToken, DeviceChange, EnrolledDevice, Enrolment, GroupChange, Invited, NewToken, StoreError,
-    TokenRefusal, UNKNOWN_MAX, UnknownDevice, WAITING_MAX,
+    CreatedToken, DeviceCertificate, DeviceChange, EnrolledDevice, Enrolment, GroupChange, Invited, NewToken,
+    StoreError, TokenRefusal, UNKNOWN_MAX, UnknownDevice, WAITING_MAX,
 };
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::time::WallTime;
@@ -62,8 +62,10 @@ fn a_token_for_certain_names_lets_no_other_in_and_nobody_under_a_number() {
 
 /// The enrolment of a machine that takes the record of a device over.
 fn other_machine(token: &CreatedToken, device: DeviceId, counter: u32) -> Enrolment {
-    let certificate = CertificateHash::of(format!("another machine {counter}").as_bytes());
-    Enrolment { certificate, counter, ..enrolment(token, device, "localhost") }
+    let mut enrolment = enrolment(token, device, "localhost");
+    enrolment.certificate.hash = CertificateHash::of(format!("another machine {counter}").as_bytes());
+    enrolment.certificate.counter = counter;
+    enrolment
 }
 
 fn take_over(fleet: &Fleet, enrolment: Enrolment) -> Result<EnrolledDevice, StoreError> {
@@ -87,9 +89,10 @@ fn a_record_that_is_taken_over_keeps_all_and_its_old_certificate_is_dead_at_that
     let invited = fleet.devices().check_token(token.token.id, &token.secret, "localhost", NOW).unwrap();
     assert_eq!(invited, Invited { device: Some(device), counter: 2 });
     let new = other_machine(&token, device, 2);
-    let certificate = new.certificate;
+    let certificate = new.certificate.hash;
     // A counter that is not above all others would let the old machine in with it.
-    let stale = Enrolment { counter: 1, ..new.clone() };
+    let mut stale = new.clone();
+    stale.certificate.counter = 1;
     assert_eq!(take_over(&fleet, stale).map(drop), Err(StoreError::CounterTaken(device)));
     assert_eq!(fleet.table().by_certificate(&old), CertificateStatus::Known(device));
 
@@ -127,7 +130,8 @@ fn of_two_machines_with_one_token_one_takes_the_record_over() {
     for number in 0..2_u8 {
         // Both were issued the same counter before either was stored.
         let certificate = CertificateHash::of(&[number]);
-        let enrolment = Enrolment { certificate, ..other_machine(&token, device, 2) };
+        let mut enrolment = other_machine(&token, device, 2);
+        enrolment.certificate.hash = certificate;
         let sender = sender.clone();
         fleet.devices().enrol(enrolment, move |outcome| sender.send((certificate, outcome)).unwrap());
     }
@@ -216,8 +220,8 @@ fn ten_thousand_devices_may_wait_and_not_one_more_until_there_is_room() {
 }
 
 fn unknown(id: u64) -> UnknownDevice {
-    let (device, certificate) = (DeviceId(id << 33), CertificateHash::of(&(id << 33).to_be_bytes()));
-    UnknownDevice { device, certificate, counter: 1, now: NOW }
+    let hash = CertificateHash::of(&(id << 33).to_be_bytes());
+    UnknownDevice { device: DeviceId(id << 33), certificate: DeviceCertificate::first(hash), now: NOW }
 }
 
 fn offer(fleet: &Fleet, unknown: UnknownDevice) -> Result<bool, StoreError> {
@@ -232,7 +236,10 @@ fn a_device_that_is_not_known_any_more_waits_and_is_itself_when_it_is_approved()
     assert_eq!(offer(&fleet, lost), Ok(false), "it comes each minute");
     let name = format!("device-{}", lost.device);
     for _ in 0..2 {
-        assert_eq!(fleet.table().by_certificate(&lost.certificate), CertificateStatus::Waiting(lost.device));
+        assert_eq!(
+            fleet.table().by_certificate(&lost.certificate.hash),
+            CertificateStatus::Waiting(lost.device)
+        );
         let facts = fleet.devices().facts_of(&[lost.device], NOW).unwrap();
         assert_eq!(facts[0].facts.waits, Some((NOW, true)));
         let rows = query::devices(&fleet.reader().unwrap(), &DeviceFilter::default(), &all()).unwrap().items;
@@ -246,15 +253,22 @@ fn a_device_that_is_not_known_any_more_waits_and_is_itself_when_it_is_approved()
     };
     fleet.devices().approve(lost.device, approval).unwrap();
     for _ in 0..2 {
-        assert_eq!(fleet.table().by_certificate(&lost.certificate), CertificateStatus::Known(lost.device));
+        assert_eq!(
+            fleet.table().by_certificate(&lost.certificate.hash),
+            CertificateStatus::Known(lost.device)
+        );
         fleet.reopen();
     }
     // An older certificate of a device that was removed is a removed device's.
     fleet.devices().remove(lost.device, NOW).unwrap();
-    let older = UnknownDevice { certificate: CertificateHash::of(b"older"), ..lost };
+    let older =
+        UnknownDevice { certificate: DeviceCertificate::first(CertificateHash::of(b"older")), ..lost };
     assert_eq!(offer(&fleet, older), Ok(false));
     for _ in 0..2 {
-        assert_eq!(fleet.table().by_certificate(&older.certificate), CertificateStatus::Removed(lost.device));
+        assert_eq!(
+            fleet.table().by_certificate(&older.certificate.hash),
+            CertificateStatus::Removed(lost.device)
+        );
         fleet.reopen();
     }
 }
@@ -270,12 +284,12 @@ fn a_thousand_devices_that_are_not_known_any_more_may_wait_and_one_that_is_given
     (0..UNKNOWN_MAX).for_each(|_| assert_eq!(outcomes.recv().unwrap(), Ok(true)));
     let one_more = unknown(UNKNOWN_MAX + 1);
     assert_eq!(offer(&fleet, one_more), Err(StoreError::TooManyWaiting(UNKNOWN_MAX)));
-    assert_eq!(fleet.table().by_certificate(&one_more.certificate), CertificateStatus::Unknown);
+    assert_eq!(fleet.table().by_certificate(&one_more.certificate.hash), CertificateStatus::Unknown);
     // Those that enrol have room of their own.
     fleet.enrol(&for_approval(&fleet, 1), DeviceId(7), "kiosk").unwrap();
     let given_up = unknown(1);
     fleet.devices().give_up_waiting(given_up.device, true, NOW).unwrap();
-    assert_eq!(fleet.table().by_certificate(&given_up.certificate), CertificateStatus::Unknown);
+    assert_eq!(fleet.table().by_certificate(&given_up.certificate.hash), CertificateStatus::Unknown);
     assert_eq!(fleet.table().len() as u64, UNKNOWN_MAX);
     assert_eq!((offer(&fleet, one_more), offer(&fleet, given_up).is_err()), (Ok(true), true));
     fleet.devices().approve(one_more.device, DeviceChange::default()).unwrap();

@@ -2,10 +2,11 @@
 
 use rusqlite::Connection;
 
+use crate::fleet::renewal::Life;
 use crate::fleet::status::{Cause, Facts, Reason, judge};
 use crate::store::query::{self, DeviceFilter, DeviceKey, StatusCounts};
 use crate::store::testing::{self, Fleet, all, enrolment, into, pages, token, wait};
-use crate::store::{Enrolment, FILE_NAME, Verdict};
+use crate::store::{FILE_NAME, Verdict};
 use crate::wire::digest::Digest;
 use crate::wire::id::DeviceId;
 use crate::wire::section::{ApplicationCondition, Condition};
@@ -115,11 +116,13 @@ fn the_disk_and_the_certificate_are_among_the_facts() {
     wait(|done| fleet.inventory().take_statistics(fleet.devices[0], Statistics { entries }, NOW, done));
     let token = token(&fleet, 1);
     let expires_at = WallTime(NOW.0 + 24 * HOUR);
-    let late = Enrolment { expires_at: Some(expires_at), ..enrolment(&token, DeviceId(77), "late") };
+    let mut late = enrolment(&token, DeviceId(77), "late");
+    let life = Life { issued_at: NOW, expires_at };
+    late.certificate.life = Some(life);
     wait(|done| fleet.devices().enrol(late, done)).unwrap();
     let first = facts(&fleet, fleet.devices[0]);
-    assert_eq!((first.disk_free_percent, first.certificate_expires_at), (Some(4.25), None));
-    assert_eq!(facts(&fleet, DeviceId(77)).certificate_expires_at, Some(expires_at));
+    assert_eq!((first.disk_free_percent, first.certificate), (Some(4.25), None));
+    assert_eq!(facts(&fleet, DeviceId(77)).certificate, Some(life));
 }
 
 #[test]

@@ -138,7 +138,7 @@ fn one_that_fails_takes_no_other_with_it() {
         let id = if number % 2 == 0 { fleet.devices[0] } else { DeviceId(1_000 + number) };
         let sender = sender.clone();
         let mut enrolment = enrolment(&token, id, "n");
-        enrolment.certificate = CertificateHash::of(&number.to_be_bytes());
+        enrolment.certificate.hash = CertificateHash::of(&number.to_be_bytes());
         fleet.devices().enrol(enrolment, move |outcome: Result<EnrolledDevice, StoreError>| {
             sender.send((number, outcome.map(drop))).unwrap();
         });

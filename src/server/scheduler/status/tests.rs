@@ -1,8 +1,11 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::concurrency::counters::Counters;
 use crate::journal::{FileStorage, Flusher, Item, Journal, Opened, Options, Position};
 use crate::machine::command::{SectionOutcome, StatisticsOutcome};
 use crate::machine::record;
+use crate::server::renewal::CertificateLife;
 use crate::store::query::{self, DeviceKey};
 use crate::store::{Enrolment, NewToken, testing};
 use crate::wire::event::{Event, Severity};
@@ -35,8 +38,15 @@ fn open(directory: tempfile::TempDir, started: WallTime) -> Fixture {
     let Opened { journal, flusher, .. } =
         Journal::open(storage, options, Position(0), started.0, |_| {}).unwrap();
     let announcer = Announcer::new(journal.clone(), Counters::new(), Clock::since(started));
-    let statuses = Statuses::new(store.clone(), announcer, Clock::since(started));
+    let statuses = Statuses::new(store.clone(), announcer, Clock::since(started), renewals());
     Fixture { directory, store, journal, flusher, statuses, devices: Vec::new() }
+}
+
+/// Certificates are good for a year.
+fn renewals() -> Renewals {
+    let life = CertificateLife::default();
+    life.set(std::time::Duration::from_secs(365 * 86_400));
+    Renewals::new(life, Arc::default())
 }
 
 impl Fixture {

@@ -1,0 +1,117 @@
+//! Certificates of devices: renewed, proved, restored from copies.
+
+use rusqlite::Connection;
+
+use crate::fleet::renewal::Life;
+use crate::machine::device_state::CertificateStatus;
+use crate::store::testing::{Fleet, wait};
+use crate::store::{DeviceCertificate, FILE_NAME, Store, StoreError};
+use crate::wire::certificate::KeyType;
+use crate::wire::id::{CertificateHash, DeviceId};
+use crate::wire::time::WallTime;
+
+const NOW: WallTime = WallTime(1_795_514_400_000);
+
+fn certificate(counter: u32) -> DeviceCertificate {
+    DeviceCertificate {
+        hash: CertificateHash::of(&counter.to_be_bytes()),
+        counter,
+        key_type: KeyType::P256,
+        life: Some(Life { issued_at: NOW, expires_at: WallTime(NOW.0 + 1_000) }),
+    }
+}
+
+fn first(device: DeviceId) -> CertificateHash {
+    CertificateHash::of(&device.0.to_be_bytes())
+}
+
+fn renew(fleet: &Fleet, counter: u32) -> Result<(), StoreError> {
+    let device = fleet.devices[0];
+    wait(|done| fleet.devices().renew_certificate(device, certificate(counter), done))
+}
+
+/// Waits until everything that was handed in before is done.
+fn settle(store: &Store) {
+    store.devices().remove(DeviceId(999), NOW).unwrap_err();
+}
+
+fn known(store: &Store, hashes: &[CertificateHash]) -> Vec<bool> {
+    let is_known = |hash| matches!(store.table().by_certificate(hash), CertificateStatus::Known(_));
+    hashes.iter().map(is_known).collect()
+}
+
+#[test]
+fn a_renewed_certificate_stands_beside_the_one_in_use_until_it_is_shown_also_after_a_restart() {
+    let mut fleet = Fleet::new(2);
+    let device = fleet.devices[0];
+    let hashes = [first(device), certificate(2).hash, certificate(3).hash];
+    renew(&fleet, 2).unwrap();
+    assert_eq!(known(&fleet, &hashes), [true, true, false]);
+    renew(&fleet, 3).unwrap();
+    assert_eq!(known(&fleet, &hashes), [true, false, true], "one that was never shown makes room");
+    assert_eq!(renew(&fleet, 3), Err(StoreError::IdTaken));
+    fleet.reopen();
+    assert_eq!(known(&fleet, &hashes), [true, false, true]);
+    // The old one is shown: nothing is forgotten. The new one is: the old one goes.
+    fleet.devices().certificate_shown(device, hashes[0], |_| panic!("it is not the newest"));
+    settle(&fleet);
+    assert_eq!(known(&fleet, &hashes), [true, false, true]);
+    fleet.table().with(device, |record| record.set_to_renew(true));
+    let newest = wait(|done| fleet.devices().certificate_shown(device, hashes[2], done));
+    assert_eq!((newest, known(&fleet, &hashes)), (3, vec![false, false, true]));
+    assert!(!fleet.table().get(device).unwrap().is_to_renew(), "it is done");
+    assert_eq!(fleet.devices().newest_certificate(device).unwrap(), (Some(certificate(3)), 4));
+    // With one alone a handshake asks nobody.
+    fleet.devices().certificate_shown(device, hashes[2], |_| panic!("there is one alone"));
+    fleet.reopen();
+    assert_eq!(known(&fleet, &hashes), [false, false, true]);
+    assert_eq!(known(&fleet, &[first(fleet.devices[1])]), [true], "another device's is its own");
+}
+
+#[test]
+fn what_is_shown_while_a_newer_one_is_being_stored_forgets_nothing() {
+    let fleet = Fleet::new(1);
+    let device = fleet.devices[0];
+    renew(&fleet, 2).unwrap();
+    fleet.devices().certificate_shown(device, certificate(2).hash, |_| {});
+    renew(&fleet, 3).unwrap();
+    settle(&fleet);
+    let hashes = [first(device), certificate(2).hash, certificate(3).hash];
+    assert_eq!(known(&fleet, &hashes), [false, true, true]);
+}
+
+#[test]
+fn a_certificate_of_before_or_after_a_restore_is_let_in_and_few_of_one_device_are_kept() {
+    let fleet = Fleet::new(1);
+    let device = fleet.devices[0];
+    assert_eq!(fleet.table().by_number(device, 7), CertificateStatus::Known(device));
+    fleet.devices().admit_certificate(device, certificate(7));
+    assert_eq!(known(&fleet, &[certificate(7).hash]), [true], "at once");
+    for counter in 8..20 {
+        fleet.devices().admit_certificate(device, certificate(counter));
+    }
+    settle(&fleet);
+    let hashes: Vec<_> = (7..20).map(|counter| certificate(counter).hash).collect();
+    let count = known(&fleet, &hashes).iter().filter(|is_known| **is_known).count();
+    assert_eq!(count, 4, "of thirteen");
+    assert_eq!(renew(&fleet, 20), Ok(()));
+    assert_eq!(wait(|done| fleet.devices().certificate_shown(device, certificate(20).hash, done)), 20);
+    assert_eq!(known(&fleet, &hashes), [false; 13]);
+}
+
+#[test]
+fn certificates_of_a_removed_device_and_dead_ones_stay_out_also_after_a_restart() {
+    let mut fleet = Fleet::new(2);
+    let [removed, taken_over] = [fleet.devices[0], fleet.devices[1]];
+    fleet.devices().remove(removed, NOW).unwrap();
+    let sql = "UPDATE devices SET certificate_floor = 3 WHERE id = ?1";
+    let file = Connection::open(fleet.directory.path().join(FILE_NAME)).unwrap();
+    file.execute(sql, [taken_over]).unwrap();
+    drop(file);
+    assert_eq!(fleet.table().by_number(removed, 9), CertificateStatus::Removed(removed));
+    fleet.reopen();
+    assert_eq!(fleet.table().by_number(removed, 9), CertificateStatus::Removed(removed));
+    assert_eq!(fleet.table().by_number(taken_over, 2), CertificateStatus::Superseded(taken_over));
+    assert_eq!(fleet.table().by_number(taken_over, 3), CertificateStatus::Known(taken_over));
+    assert_eq!(fleet.table().by_number(DeviceId(999), 1), CertificateStatus::Unknown);
+}
