@@ -13,10 +13,10 @@ use crate::fleet::ring::begin_of;
 use crate::machine::device_state::DeviceState;
 use crate::store::query::{self, DeviceFilter, DeviceKey, DeviceRow, PageRequest};
 use crate::store::table::signs_of;
-use crate::store::{self, ApplicationStatistics};
+use crate::store::{self, ApplicationStatistics, DeviceCertificate};
 use crate::wire::api::{
-    Approval, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Keep, Link, Page, SectionStatus,
-    Spool, StatisticSeries, StatusReason, Timestamp,
+    Approval, Certificate, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Keep, Link, Page,
+    SectionStatus, Spool, StatisticSeries, StatusReason, Timestamp,
 };
 use crate::wire::id::Epoch;
 use crate::wire::section::Section;
@@ -92,6 +92,17 @@ fn read_page(
     Ok(Page::new(items, request.cursor))
 }
 
+fn certificate_of(certificate: &DeviceCertificate, record: &DeviceState) -> Certificate {
+    let DeviceCertificate { counter, key_type, life, .. } = *certificate;
+    Certificate {
+        number: counter,
+        key_type,
+        expires_at: life.map(|life| life.expires_at.into()),
+        renews_at: life.map(|life| life.due_at(record.device, u64::MAX).into()),
+        is_due: record.is_to_renew(),
+    }
+}
+
 pub(super) async fn show(State(shared): Admin, Path(name): Path<String>) -> Answer<DeviceDetail> {
     shared.answer(move |context| load_detail(context, name)).await
 }
@@ -120,6 +131,7 @@ fn load_detail(context: &AdminContext, name: String) -> Result<DeviceDetail, Api
         conditions: detail.conditions.into_iter().map(Into::into).collect(),
         statistics: series(detail.statistics),
         applications: detail.applications,
+        certificate: detail.certificate.map(|certificate| certificate_of(&certificate, &record)),
         events: Spool { spool_epoch: record.spool_epoch, last_sequence: record.last_sequence },
         link: record.link.map(|link| Link {
             reactor: link.reactor(),

@@ -8,10 +8,10 @@ use crate::wire::digest::mix;
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
-/// Share of its life after which a certificate is due, in thousandths, before it is spread.
+/// Share of its life after which a certificate is due, before it is spread.
 const DUE_THOUSANDTHS: u64 = 667;
 
-/// Largest distance from that, in thousandths.
+/// Largest distance from that.
 const SPREAD_THOUSANDTHS: u64 = 50;
 
 /// Shortest time between two certificates of a device, unless a tenth of their life is shorter.

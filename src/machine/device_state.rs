@@ -260,7 +260,7 @@ impl DeviceState {
         self.marks.set(Marks::WAITING, is_waiting);
     }
 
-    /// Whether its certificate is to be renewed: its next sync says so.
+    /// Whether its certificate is due: the answer to its next sync says so.
     #[must_use]
     pub fn is_to_renew(&self) -> bool {
         self.marks.has(Marks::RENEW)

@@ -141,6 +141,9 @@
 //!   themselves.
 //! - **Enrolment**: a link without a certificate → job → worker checks the token, signs the request, stores
 //!   the device → answer → the device connects anew with its certificate.
+//! - **A renewal**: the scheduler marks the device whose certificate is due; its next sync says so → link →
+//!   session → job → worker signs, stores the certificate beside the one in use → answer → the device connects
+//!   anew with it, and the handshake that shows it has the other one forgotten.
 //! - **A call**: control → the UDP port's thread → where is the device? Connected: a message to its reactor,
 //!   a message on its link. Not: a datagram, repeated until the session says that its sync has begun, or
 //!   given up with the reason. [`reach`](super::reach) has the rules.

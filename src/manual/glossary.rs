@@ -40,6 +40,7 @@
 //! | **wake** | `Wake` | The server's authenticated datagram that asks a device to connect. |
 //! | **wake scheduler** | `WakeScheduler` | The state machine that calls devices, on their link or by wakes, at a bounded rate. |
 //! | **pin** | `pins` | A stored copy of the server's certificate, against which the agent compares it byte for byte. |
+//! | **renewal** | `renew` | The exchange of a device's certificate for another one long before its end, over its link; proved by a sync that shows the new one. |
 //! | **join token** | `JoinToken` | The secret with which a new device enrols, bounded in time and uses. |
 //! | **copy** | `Verdict`, `ForkOutcome` | A machine that uses the identity of another one, as one made from a copy of its disk does; to fork it is to have it enrol as a device of its own. |
 //! | **approval** | `approve` | An administrator's word that lets a device in that has enrolled with a token that asks for it. |

@@ -232,6 +232,36 @@
 //! and with `--json` as `\u202e` (RFC 8259 section 7), whether on a terminal or not; a program that reads the
 //! JSON gets the value unchanged.
 //!
+//! # Certificates of devices
+//!
+//! A device's certificate lives for a year (`[identity] device_certificate_life`, 1m to 3650d) and is renewed
+//! by itself when two thirds of that are over, by the server's clock, a little earlier or later for each
+//! device. The device makes a new key (`renewal_key = "same"` in its configuration keeps the one it has),
+//! asks on its link, stores key and certificate beside those in use, connects anew with them, and forgets the
+//! old ones when a sync has ended well there. Whatever is killed or cut off on the way, one of the two works.
+//! The server keeps both until the new one was shown. `musterctl device show` and `muster-agent status` tell
+//! the certificate's number, the kind of its key, its end and its renewal; the event `certificate_renewed`
+//! says when.
+//!
+//! A certificate that has expired lets its device in all the same, and is renewed then: a device that was
+//! switched off for years comes back. A shorter life counts for the certificates that are there, too: it is
+//! the way to have a whole fleet renewed. The end of a certificate among the reasons of a device's status is
+//! a fault when the device syncs; `muster-agent status` there, or the server's log, says which.
+//!
+//! Either side may be restored from a copy that is older than a renewal. The number of a certificate and the
+//! device's id stand in it, signed by the server's authority, so that one which the server does not know is
+//! let in when its device is there; only those from before its record was taken over are dead.
+//!
+//! To change a fleet to P-256 and back, set `key_type` of `muster-agent` by a policy:
+//!
+//! ```sh
+//! echo '{"key_type": "p256"}' > p256.json
+//! musterctl policy set --group / --application muster-agent --file p256.json
+//! ```
+//!
+//! A device with a key of the other kind asks for a certificate for a new one behind its next sync. One a
+//! minute is issued to a device at most.
+//!
 //! # Removed devices
 //!
 //! `musterctl device remove NAME` closes the device's link and refuses its certificate from then on, on

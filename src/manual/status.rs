@@ -33,8 +33,8 @@
 //! | `settings.drifted` | `"warning"` | somebody changed them on the device |
 //! | `disk.warning_below` | `10` | the statistic `disk_free_percent` of `muster-agent` is lower, in percent |
 //! | `disk.critical_below` | `5` | the same |
-//! | `certificate.warning_before` | `"30d"` | the device's certificate ends so soon |
-//! | `certificate.critical_before` | `"7d"` | the same, or it has ended |
+//! | `certificate.warning_before` | `"30d"` | the device's certificate ends so soon, or in less than a sixth of its life: it was due to be renewed long before |
+//! | `certificate.critical_before` | `"7d"` | the same, or in less than a twelfth, or it has ended; a warning at most of a device that has not come since it was due, which is renewed when it comes |
 //! | `clock.warning_beyond` | `"5m"` | the device's clock was this far from the server's at its last sync, ahead or behind |
 //! | `clock.critical_beyond` | `"off"` | the same |
 //!

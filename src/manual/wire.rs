@@ -17,7 +17,10 @@
 //!    digest of each section. The answer is `in-sync`, or `want`, which is followed by parts and then by `in-sync`.
 //! 3. Events at any time after that, oldest first; `ack` says through which sequence number they are durable.
 //! 4. On a connection that stays, `ping` says when the next one will come, and `sync-now` asks for a sync at once. `goodbye` ends it.
-//! 5. `in-sync` says when to come again, and whether the connection stays: without `keep` the agent closes it.
+//! 5. `renew-now`, before `in-sync`, asks the device for a new certificate: it sends `renew` with a request for a key when no sync is
+//!    under way, and receives `renewed`, or an `error`. It stores both beside those in use, durably, connects anew with them, and forgets
+//!    the old ones when a sync has ended well there. It may send `renew` by itself, to have a key of another kind.
+//! 6. `in-sync` says when to come again, and whether the connection stays: without `keep` the agent closes it.
 //!
 //! # Desired state
 //!

@@ -17,8 +17,8 @@ pub trait Backend: Services + Send + Sync + 'static {
     fn certificate_status(&self, certificate: &CertificateHash) -> CertificateStatus;
 
     /// Returns the status of a certificate (DER) that nobody here has seen, and whose owner has shown that it
-    /// has the key. When this server has issued it to a device that is there, it is known from now on; when to
-    /// one that is not, an administrator is told.
+    /// has the key. When this server has issued it to a device that is there, it is known from now on; when
+    /// to one that is not, an administrator is told.
     fn status_of_unseen(&self, certificate: &[u8]) -> CertificateStatus;
 
     /// The device has shown this certificate, and has proved that it holds the key.

@@ -11,26 +11,24 @@ use crate::wire::id::DeviceId;
 use crate::wire::message::{Enrol, Enrolled, ErrorCode, ErrorReport};
 use crate::wire::time::WallTime;
 
-/// Works on one enrolment, on a worker's thread; `device` is its id when it is a new device. `done` is called
-/// once: here when it is refused, otherwise on the store's writer, after the commit. When it has taken a
-/// record over, `taken_over` is called before.
+/// Works on one enrolment, on a worker's thread; `wanted` is its certificate when it is a new device. `done`
+/// is called once: here when it is refused, otherwise on the store's writer, after the commit. When it has
+/// taken a record over, `taken_over` is called before.
 pub fn enrol(
     store: &Store,
     identity: &Arc<Identity>,
     request: Enrol,
-    device: DeviceId,
-    life_milliseconds: u64,
+    wanted: Wanted,
     now: WallTime,
     taken_over: impl FnOnce(DeviceId) + Send + 'static,
     done: impl FnOnce(EnrolmentOutcome) + Send + 'static,
 ) {
     let Enrol { token, secret, name, .. } = &request;
     let (device, counter) = match store.devices().check_token(*token, secret, name, now) {
-        Ok(invited) => (invited.device.unwrap_or(device), invited.counter),
+        Ok(invited) => (invited.device.unwrap_or(wanted.device), invited.counter),
         Err(error) => return done(outcome_of(&error)),
     };
-    let wanted = Wanted { device, counter, life_milliseconds };
-    let issued = match identity.issue(&request.request, wanted, now) {
+    let issued = match identity.issue(&request.request, Wanted { device, counter, ..wanted }, now) {
         Ok(issued) => issued,
         Err(error) => return done(refused(ErrorCode::Malformed, error.to_string())),
     };
@@ -159,12 +157,12 @@ mod tests {
     fn outcome(fixture: &Fixture, request: Enrol, now: WallTime) -> EnrolmentOutcome {
         let (told, outcomes) = mpsc::channel();
         let device = new_device_id().unwrap();
+        let wanted = Wanted { device, counter: 1, life_milliseconds: DAY_MILLISECONDS };
         enrol(
             &fixture.store,
             &fixture.identity,
             request,
-            device,
-            DAY_MILLISECONDS,
+            wanted,
             now,
             |_| {},
             move |outcome| {

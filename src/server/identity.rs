@@ -188,8 +188,8 @@ impl Identity {
         vec![self.server_certificate_der.clone()]
     }
 
-    /// Issues a device's certificate. Of the request (PKCS #10, RFC 2986, DER) only the public key is used; the
-    /// subject is the device's id.
+    /// Issues a device's certificate. Of the request (PKCS #10, RFC 2986, DER) only the public key is used;
+    /// the subject is the device's id.
     ///
     /// # Errors
     /// When it is no request, its signature is not by its own key, or the key is neither Ed25519 nor P-256.

@@ -9,7 +9,7 @@ use std::thread::{Builder, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::enrolment;
-use super::identity::Identity;
+use super::identity::{Identity, Wanted};
 use super::panic_guard::{Failures, PanicGuard};
 use super::presence::Announcer;
 use super::renewal::{self, CertificateLife};
@@ -107,10 +107,11 @@ impl Tools {
                     // The time by which a token's life is judged: a step of the clock does not end it.
                     let now = self.clock.ages().wall;
                     let done = move |outcome| done(JobOutcome::Enrolment(outcome));
-                    let (taken_over, life) =
-                        (self.ending_of_taken_over(), self.certificate_life.milliseconds());
+                    let life_milliseconds = self.certificate_life.milliseconds();
+                    let wanted = Wanted { device, counter: 1, life_milliseconds };
+                    let taken_over = self.ending_of_taken_over();
                     let (store, identity) = (&self.store, &self.identity);
-                    enrolment::enrol(store, identity, request, device, life, now, taken_over, done);
+                    enrolment::enrol(store, identity, request, wanted, now, taken_over, done);
                 }
                 Err(_) => {
                     log::error!("the system gives no randomness: an enrolment was put off");

@@ -30,8 +30,8 @@ pub const SERIAL_BYTES: usize = 16;
 /// First byte of such a serial number: positive, and without a leading zero (RFC 5280 section 4.1.2.2).
 pub const SERIAL_MARK: u8 = 0x40;
 
-/// Time by which the validity of a certificate of this fleet begins before it was made, in milliseconds: a
-/// device's clock may be behind.
+/// Time by which the validity of a certificate of this fleet begins before it was made: a device's clock may
+/// be behind.
 pub const BACKDATED_MILLISECONDS: u64 = 24 * 3_600 * 1_000;
 
 named! {

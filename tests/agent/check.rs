@@ -86,6 +86,7 @@ fn everything_is_ok_with_and_without_a_running_agent() {
         // One report for all of them: each has a wake sent, and of those there are six a minute.
         let report = lines(&site).1;
         assert_line_of(&report, "identity", "ok", "'kiosk'");
+        assert_line_of(&report, "certificate", "ok", "number 1 (ed25519), until ");
         assert_line_of(&report, "name", "ok", "127.0.0.1 is an address");
         assert_line_of(&report, "tcp", "ok", &site.address.to_string());
         assert_line_of(&report, "tls", "ok", "TLS 1.3");
@@ -99,9 +100,9 @@ fn everything_is_ok_with_and_without_a_running_agent() {
         let shown = site.agent(&["check"]);
         assert_eq!(shown.status.code(), Some(0), "{}", error_of(&shown));
         let shown = String::from_utf8(shown.stdout).unwrap();
-        assert_eq!(shown.lines().count(), 10, "{shown}");
+        assert_eq!(shown.lines().count(), 11, "{shown}");
         assert!(shown.starts_with("ok   identity "), "{shown}");
-        assert!(shown.contains("\nok   pin      certificate "), "{shown}");
+        assert!(shown.contains("\nok   pin         certificate "), "{shown}");
     }
 }
 

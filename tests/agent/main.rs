@@ -14,6 +14,7 @@ mod moves;
 mod neighbours;
 mod notice;
 mod odd;
+mod renewal;
 mod settings;
 mod task_flow;
 mod tasks;

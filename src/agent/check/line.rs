@@ -22,6 +22,8 @@ pub enum Verdict {
 pub enum Subject {
     /// Whether the device has enrolled.
     Identity,
+    /// Its certificate, and until when that is good.
+    Certificate,
     /// The server's name has addresses.
     Name,
     /// One of them accepts connections.
@@ -96,7 +98,7 @@ impl fmt::Display for Line {
             Verdict::Failed => "FAIL",
             Verdict::Skipped => "skip",
         };
-        write!(f, "{verdict:<4} {:<9}{}", self.subject.name(), self.detail)
+        write!(f, "{verdict:<4} {:<12}{}", self.subject.name(), self.detail)
     }
 }
 
@@ -160,9 +162,9 @@ mod tests {
     #[test]
     fn a_line_says_how_it_stands_what_it_is_and_why() {
         let cases = [
-            (Line::ok(Subject::Tcp, "127.0.0.1:13000"), "ok   tcp      127.0.0.1:13000"),
-            (Line::failed(Subject::UdpOut, "lost: do this"), "FAIL udp out  lost: do this"),
-            (Line::skipped(Subject::Pin, Subject::Tls), "skip pin      because of 'tls' above"),
+            (Line::ok(Subject::Tcp, "127.0.0.1:13000"), "ok   tcp         127.0.0.1:13000"),
+            (Line::failed(Subject::UdpOut, "lost: do this"), "FAIL udp out     lost: do this"),
+            (Line::skipped(Subject::Pin, Subject::Tls), "skip pin         because of 'tls' above"),
         ];
         for (line, expected) in cases {
             assert_eq!(line.to_string(), expected);

@@ -15,7 +15,9 @@ use super::directory::Directory;
 use super::identity::{Identity, IdentityError};
 use super::join::{self, Join};
 use super::local::client::{LocalClient, LocalError};
+use super::local::protocol::CertificateStatus;
 use super::settings::Settings;
+use crate::reactor::clock::Clock;
 
 /// Time of each single step: a healthy one takes a thousandth of it.
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +40,7 @@ pub fn check(
                 Subject::Identity,
                 format!("'{}' ({}) at {server}", identity.name, identity.device),
             ));
+            report.add(certificate(&identity));
             match &mut agent {
                 Some(agent) => look(&identity, &server, copy, Ok(&mut OfAgent::new(agent)), report),
                 None => match Here::new(directory, settings, &identity) {
@@ -47,10 +50,10 @@ pub fn check(
             }
         }
         Err(why) => {
-            use Subject::{Clock, Device, Name, Pin, Tcp, Tls, UdpIn, UdpOut};
+            use Subject::{Certificate, Clock, Device, Name, Pin, Tcp, Tls, UdpIn, UdpOut};
             report.give_up(
                 Line::failed(Subject::Identity, why),
-                &[Name, Tcp, Tls, Pin, Device, Clock, UdpOut, UdpIn],
+                &[Certificate, Name, Tcp, Tls, Pin, Device, Clock, UdpOut, UdpIn],
             );
         }
     }
@@ -59,6 +62,24 @@ pub fn check(
         Some(Ok(status)) => spool::of_agent(&status),
         Some(Err(error)) => Line::failed(Subject::Spool, not_told(&error)),
     });
+}
+
+/// The device's certificate, by its own clock.
+fn certificate(identity: &Identity) -> Line {
+    let Some(status) = CertificateStatus::of(identity) else {
+        let why = "it is none: enrol again (muster-agent enroll --force)";
+        return Line::failed(Subject::Certificate, why);
+    };
+    let CertificateStatus { number, key_type, expires_at, renews_at } = status;
+    if Clock::new().now().wall >= expires_at {
+        let why = format!(
+            "number {number} ({key_type}) expired at {expires_at}: the server lets the device in all the same, and the next sync renews it; \
+             if it stays so, the server's log says why"
+        );
+        return Line::failed(Subject::Certificate, why);
+    }
+    let told = format!("number {number} ({key_type}), until {expires_at}, is renewed about {renews_at}");
+    Line::ok(Subject::Certificate, told)
 }
 
 /// The device's identity and its server; otherwise why not.

@@ -106,7 +106,8 @@ To look at the connection to the server: muster-agent check")]
   muster-agent check
   muster-agent check --json
 
-Looks at the server's name, TCP, TLS, its certificate, whether it knows the device, the clocks, UDP both ways and the spool.
+Looks at the device's certificate, the server's name, TCP, TLS, its certificate, whether it knows the device, the clocks, UDP
+both ways and the spool.
 Works while the agent runs and while it does not. Ends with 0 only when everything is ok.")]
     Check(Check),
 }

@@ -68,7 +68,7 @@ impl Connection {
         &self.server
     }
 
-    /// What the next link shows of the device, and which server it accepts.
+    /// Settings of the next link: the certificate that it shows, and the server that it accepts.
     pub(super) fn set_tls(&mut self, tls: ClientTls) {
         self.tls = tls;
     }

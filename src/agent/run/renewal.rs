@@ -81,8 +81,8 @@ impl Agent {
         }
     }
 
-    /// Takes a certificate off the disk that is of no more use. Without success it stays there, which the next
-    /// start puts right.
+    /// Takes a certificate off the disk that is of no more use. Without success it stays there, which the
+    /// next start puts right.
     pub(super) fn forget_certificate(&mut self, forgotten: Credential) {
         let written = self.stored().and_then(|stored| {
             let kept = stored.without(forgotten).ok_or(GONE)?;
@@ -124,5 +124,5 @@ impl Agent {
     }
 }
 
-/// What is to be shown is not in the slots.
+/// The certificate that the machine wants shown is not in the slots.
 const GONE: &str = "it is not on the disk any more";

@@ -7,8 +7,8 @@ use super::{statistics, sync, task, token};
 use crate::client::Client;
 use crate::fleet::why::shell_word;
 use crate::wire::api::{
-    Approval, ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Keep, PersistentBy, Presence,
-    ReEnrolment, StatusReason, UdpReach,
+    Approval, Certificate, ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Keep,
+    PersistentBy, Presence, ReEnrolment, StatusReason, UdpReach,
 };
 use crate::wire::datagram::NoticeKind;
 use crate::wire::settings::SettingsState;
@@ -217,6 +217,18 @@ fn wakes(detail: &DeviceDetail) -> String {
     format!("{reach}: UDP port {port} at {address}")
 }
 
+/// The certificate that it uses, and when it has another.
+fn certificate(detail: &DeviceDetail) -> String {
+    let Some(certificate) = &detail.certificate else { return NOTHING_THERE.into() };
+    let Certificate { number, key_type, expires_at, renews_at, is_due } = *certificate;
+    let renewal = match renews_at {
+        _ if is_due => "is renewed with its next sync".into(),
+        Some(at) => format!("is renewed about {} (UTC)", time(at)),
+        None => "when it is renewed is not known".into(),
+    };
+    format!("number {number} ({key_type}), until {}, {renewal}", time_or_nothing(expires_at))
+}
+
 fn show(client: &mut Client, output: &mut Output, name_or_id: &str) -> Result<(), Failure> {
     let detail = client.device(name_or_id)?;
     if output.is_json {
@@ -247,6 +259,7 @@ fn show_facts(output: &mut Output, detail: &DeviceDetail) -> Result<(), Failure>
         ("keep connected", keep_connected(detail)),
         ("wakes", wakes(detail)),
         ("enrolled", time(device.enrolled_at)),
+        ("certificate", certificate(detail)),
         (
             "link",
             detail.link.as_ref().map_or(NOTHING_THERE.into(), |link| {

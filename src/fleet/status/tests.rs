@@ -152,7 +152,7 @@ fn a_certificate_that_ends_is_a_fault_of_a_device_that_syncs_and_no_fault_of_one
     assert_eq!(status, Status::Warning);
     assert_eq!(text.unwrap(), "its certificate expires in 24 h and is renewed when it comes");
     assert_eq!(found(0, 365 * 24 * HOUR, true).0, Status::Critical);
-    // What a short life has left when it is renewed, a little less than a third, is no reason.
+    // A short life that has a little less than a third left when it is renewed is no reason.
     for life in [60_000, HOUR, 24 * HOUR] {
         assert_eq!(found(life / 6, life, true).0, Status::Ok, "{life}");
         assert_eq!(found(life / 6 - 1, life, true).0, Status::Warning, "{life}");

@@ -152,7 +152,7 @@ pub struct AgentMachine {
     forks: u32,
     credentials: Credentials,
     renewal: Renewal,
-    /// The key is of another kind than it is to be.
+    /// The key is of another kind than the settings say.
     is_key_outdated: bool,
     renewal_error: Option<String>,
     /// The agent is about to end: nothing but events is said any more.

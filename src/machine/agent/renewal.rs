@@ -32,8 +32,8 @@ impl AgentMachine {
         self.credentials = Credentials::new(is_stored);
     }
 
-    /// The device's key is of another kind than it is to be, or is not any more: with `true` a certificate
-    /// for another key is asked for behind the next sync.
+    /// The device's key is of another kind than the settings say, or is not any more: with `true` a
+    /// certificate for another key is asked for behind the next sync.
     pub fn set_key_outdated(&mut self, is_outdated: bool) {
         self.is_key_outdated = is_outdated;
     }

@@ -33,7 +33,7 @@ fn certificate() -> ToAgent {
     ToAgent::Renewed(Renewed { certificate: vec![2; 400] })
 }
 
-/// A renewal up to the certificate, which is to be stored.
+/// A renewal up to the certificate, before it is stored.
 fn renewed(machine: &mut AgentMachine, now: &Now, keep_seconds: Option<u32>) {
     let begun = asked(machine, now, keep_seconds);
     assert!(begun.contains(&Action::MakeRequest), "{begun:?}");

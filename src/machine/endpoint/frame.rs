@@ -34,9 +34,9 @@ struct Appended {
     ack: Option<(u64, Epoch, u64)>,
 }
 
-/// Whether a frame's body asks for a worker: an array of two that begins with the kind of an enrolment, of
-/// a part or of a renewal. CBOR allows longer ways to write these numbers; a frame that uses them is served without a permit
-/// held ahead, and answered with `Later` when there is none.
+/// Whether a frame's body asks for a worker: an array of two that begins with the kind of an enrolment, of a
+/// part or of a renewal. CBOR allows longer ways to write these numbers; a frame that uses them is served
+/// without a permit held ahead, and answered with `Later` when there is none.
 fn asks_for_worker(body: &[u8]) -> bool {
     matches!(body, [0x82, number, ..] if matches!(u32::from(*number), kind::ENROL | kind::PART | kind::RENEW))
 }

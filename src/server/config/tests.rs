@@ -117,7 +117,7 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         ),
         (
             "[identity]\ndevice_certificate_life = \"59s\"",
-            "musterd.toml:2: identity.device_certificate_life = \"59s\" is not allowed: a duration from 1m to 3650d, such as \"15m\"",
+            "musterd.toml:2: identity.device_certificate_life = \"59s\" is not allowed: a duration from 1m to 521w3d, such as \"15m\"",
         ),
         (
             "[sync]\ninterval = \"8d\"",

@@ -36,7 +36,8 @@ pub(super) fn date(now: WallTime, days: i64) -> (i32, u8, u8) {
     }
 }
 
-/// A serial number of its own, which says the number of the certificate among those of its device; 0: of none.
+/// A serial number of its own, which says the number of the certificate among those of its device; 0: of
+/// none.
 pub(super) fn serial(counter: u32) -> Result<SerialNumber, aws_lc_rs::error::Unspecified> {
     let mut bytes = [0; certificate::SERIAL_BYTES];
     aws_lc_rs::rand::fill(&mut bytes)?;

@@ -40,7 +40,7 @@ pub struct Wanted {
     pub device: DeviceId,
     /// Its number among those of the device.
     pub counter: u32,
-    /// Its life, in milliseconds.
+    /// Its life.
     pub life_milliseconds: u64,
 }
 

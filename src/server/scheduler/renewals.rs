@@ -21,8 +21,8 @@ impl Renewals {
         Self { life, notifications }
     }
 
-    /// Looks whether the certificate of a device is due, by the time by which ages are judged. Returns whether
-    /// the device has synced since it was, so that its renewal does not work.
+    /// Looks whether the certificate of a device is due, by the time by which ages are judged. Returns
+    /// whether the device has synced since it was, so that its renewal does not work.
     pub(super) fn judge(
         &self,
         table: &DeviceTable,

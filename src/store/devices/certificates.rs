@@ -107,7 +107,7 @@ impl DeviceTable {
     }
 }
 
-/// What has become of a device's certificates.
+/// Change of a device's certificates.
 struct Change {
     held: Vec<Held>,
     gone: Vec<CertificateHash>,

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, Row, params};
 
+use super::certificates::{self, DeviceCertificate};
 use super::group;
 use super::rows::{self, number_by_name, number_of};
 use super::status::{self, DeviceStatus};
@@ -70,6 +71,8 @@ pub struct DeviceDetail {
     pub statistics: Vec<ApplicationStatistics>,
     /// Number of applications that are installed.
     pub applications: u64,
+    /// The certificate that it uses: a renewed one once it has shown it.
+    pub certificate: Option<DeviceCertificate>,
 }
 
 /// A person's name for a device.
@@ -246,11 +249,13 @@ fn load_detail(connection: &Connection, number: i64) -> Result<DeviceDetail, Sto
             conditions: Vec::new(),
             statistics: Vec::new(),
             applications: row.number(20)?,
+            certificate: None,
         })
     })?;
     detail.host = inventory::host(connection, number)?;
     detail.conditions = inventory::conditions(connection, number)?;
     detail.statistics = inventory::statistics(connection, number)?;
+    detail.certificate = certificates::of(connection, number)?.into_iter().next();
     Ok(detail)
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Keep, Timestamp};
+use crate::wire::certificate::KeyType;
 use crate::wire::datagram::NoticeKind;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
@@ -107,6 +108,9 @@ pub struct DeviceDetail {
     pub statistics: Vec<StatisticSeries>,
     /// Number of applications that are installed.
     pub applications: u64,
+    /// The certificate that it uses; null: none is known.
+    #[serde(default)]
+    pub certificate: Option<Certificate>,
     /// Its events at the server.
     pub events: Spool,
     /// Its open link; null: none.
@@ -242,6 +246,21 @@ impl From<ApplicationCondition> for ConditionStatus {
             settings: from.settings.map(Into::into),
         }
     }
+}
+
+/// A device's certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Counts the certificates of the device, from 1: one less is how often it was renewed.
+    pub number: u32,
+    /// Kind of its key.
+    pub key_type: KeyType,
+    /// Until when it is good; null: not known. An expired one lets the device in, and is renewed then.
+    pub expires_at: Option<Timestamp>,
+    /// When it is due to be renewed; null: not known.
+    pub renews_at: Option<Timestamp>,
+    /// Whether it is due, so that the next sync renews it.
+    pub is_due: bool,
 }
 
 /// A device's events at the server.

@@ -72,8 +72,8 @@ pub use call::{
     CALL_SECONDS_DEFAULT, CALL_SECONDS_MAX, CallLine, CallOutcome, CallRequest, CallVia, CalledDevice,
 };
 pub use device::{
-    ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Link, PersistentBy,
-    SectionStatus, SettingsStatus, Spool, StatisticSeries, StatusReason, UdpReach,
+    Certificate, ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Link,
+    PersistentBy, SectionStatus, SettingsStatus, Spool, StatisticSeries, StatusReason, UdpReach,
 };
 pub use event::{
     CLAIMED_PREFIX, DeletedEvents, EventQuery, EventRecord, EventSource, FollowLine, FollowQuery,
