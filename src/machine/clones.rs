@@ -68,9 +68,10 @@ const FORKS_SECONDS: u64 = 3_600;
 const DEVICES_MAX: usize = 8_192;
 
 /// Treatment of a device that begins a sync.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Verdict {
     /// It is served.
+    #[default]
     Serve,
     /// It is a copy, and is sent to enrol anew.
     Fork,

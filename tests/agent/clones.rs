@@ -154,6 +154,9 @@ fn a_copy_is_sent_to_enrol_anew_and_both_live_as_two_devices_with_two_keys() {
     assert_ne!(copy["name"], "kiosk");
     assert_eq!(copied.status(FIRST)["device"], copied.id.as_str());
     assert_eq!(copied.status(COPY)["device"], copy["id"]);
+    // The copy has left without a word in the name of the first.
+    let left = copied.site.events("muster", "presence");
+    assert!(left.iter().all(|event| event["fields"]["to"] != "agent_stopped"), "{left:?}");
     // Two keys, and the old one is nowhere at the copy.
     assert_eq!(key(&copied.site.path(FIRST)), old_key);
     assert_ne!(key(&copied.site.path(COPY)), old_key);

@@ -60,6 +60,9 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
             }
         }
         let Some(session) = self.links.session(link) else { return Taken::Closed };
+        if session.is_turned_away() {
+            return Taken::Done;
+        }
         let device = session.device();
         let message = match ToServer::from_body(body) {
             Ok(message) => message,

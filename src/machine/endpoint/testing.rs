@@ -25,6 +25,8 @@ pub struct FakeServices {
     pub refusal: Cell<Option<AppendRefusal>>,
     /// Links that were taken over by another one, count.
     pub taken_over: Cell<u32>,
+    /// Treatment of devices that sync.
+    pub verdict: Cell<Verdict>,
 }
 
 impl FakeServices {
@@ -43,7 +45,7 @@ impl Services for FakeServices {
     }
 
     fn syncs(&self, _: &Now, _: &DeviceState, _: &Sync, _: Option<IpAddr>) -> Verdict {
-        Verdict::Serve
+        self.verdict.get()
     }
 
     fn taken_over(&self, _: &Now, _: DeviceId, _: Option<IpAddr>) {

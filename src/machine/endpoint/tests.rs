@@ -1,11 +1,16 @@
 use super::testing::FakeServices;
 use super::*;
+use crate::machine::clones::Verdict;
+use crate::machine::command::{ForkOutcome, JobOutcome};
 use crate::machine::device_state::DeviceState;
 use crate::machine::session::testing::DEVICE;
 use crate::wire::frame;
 use crate::wire::id::{Epoch, TokenId};
 use crate::wire::limits::TOKEN_SECRET_BYTES;
-use crate::wire::message::{Enrol, EventItem, Events, Ping, Probe, ToServer};
+use crate::wire::message::{
+    Enrol, ErrorCode, EventItem, Events, Fork, Ping, Probe, Sync, SyncReason, ToServer,
+};
+use crate::wire::time::WallTime;
 
 struct EndpointOwner {
     services: FakeServices,
@@ -59,6 +64,18 @@ impl EndpointOwner {
     }
 }
 
+fn sync() -> ToServer<'static> {
+    ToServer::Sync(Sync {
+        agent_epoch: Epoch(1),
+        server_epoch: Epoch(0),
+        reason: SyncReason::Started,
+        clock: WallTime(0),
+        sections: Vec::new(),
+        reach: None,
+        identity: None,
+    })
+}
+
 fn enrol() -> ToServer<'static> {
     ToServer::Enrol(Enrol {
         token: TokenId(1),
@@ -100,6 +117,40 @@ fn a_link_that_its_device_has_left_takes_nothing_over_and_one_elsewhere_is_told(
     assert_eq!(owner.record().link, Some(next));
     let notices: Vec<_> = std::iter::from_fn(|| owner.endpoint.poll_notice()).collect();
     assert_eq!(notices, [Notice::Adopted(next, DEVICE), Notice::Superseded(elsewhere)]);
+}
+
+/// Before it would be its device's link: the first one is served as if the copy were not there.
+#[test]
+fn a_copy_takes_nothing_over_and_is_told_what_it_is() {
+    for verdict in [Verdict::Refuse, Verdict::Fork] {
+        let mut owner = EndpointOwner::new();
+        let (first, copy) = (owner.link(Some(DEVICE)), owner.link(Some(DEVICE)));
+        assert_eq!(owner.ping(first), Taken::Done);
+        owner.said();
+        owner.services.verdict.set(verdict);
+        let sync = sync();
+        let taken = owner.hear(copy, &sync);
+        if verdict == Verdict::Fork {
+            assert_eq!((taken, owner.emit(copy, 1)), (Taken::Done, Taken::Done), "it is not heard any more");
+            let (link, job, permit) = owner.endpoint.poll_job().unwrap();
+            assert_eq!((link, *job), (copy, Job::Fork(DEVICE)));
+            drop(permit);
+            let fork = Fork { token: TokenId(5), secret: [7; TOKEN_SECRET_BYTES] };
+            let outcome = JobOutcome::Fork(ForkOutcome::Token(fork.clone()));
+            owner.endpoint.handle_outcome(&owner.now, copy, outcome, &owner.services);
+            assert_eq!(owner.said(), [(copy, ToAgent::Fork(fork))]);
+        } else {
+            assert_eq!(taken, Taken::Closed);
+            let said = owner.said();
+            let is_told = matches!(&said[..], [(link, ToAgent::Error(report))] if *link == copy && report.code == ErrorCode::Cloned);
+            assert!(is_told, "{said:?}");
+        }
+        assert_eq!(owner.closed(), [(copy, CloseReason::Cloned)]);
+        assert_eq!((owner.record().link, owner.services.taken_over.get()), (Some(first), 0));
+        owner.services.verdict.set(Verdict::Serve);
+        assert_eq!(owner.hear(first, &sync), Taken::Done);
+        assert_eq!(owner.record().link, Some(first));
+    }
 }
 
 #[test]

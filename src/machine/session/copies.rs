@@ -25,6 +25,13 @@ impl Session {
         }
     }
 
+    /// Whether it is a copy's, to which nothing is said but how it enrols: its words are passed over, so that
+    /// they take nothing over.
+    #[must_use]
+    pub fn is_turned_away(&self) -> bool {
+        matches!(self.state, State::Forking(_))
+    }
+
     /// There is a token with which the copy enrols anew, or none can be made now.
     pub(super) fn forked(&mut self, outcome: ForkOutcome, policy: &SyncPolicy, out: &mut Vec<Command<'_>>) {
         out.push(Command::Send(match outcome {
