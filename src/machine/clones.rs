@@ -205,6 +205,11 @@ impl CloneWatch {
         is_often && seen.sign(POINTS_ENOUGH, now)
     }
 
+    /// Another machine is the device from now on: the signs that there were say nothing of it.
+    pub fn forget(&mut self, device: DeviceId) {
+        self.devices.remove(&device);
+    }
+
     /// A copy is about to be sent to enrol anew. `false`: too many were lately.
     #[must_use]
     pub fn fork(&mut self, device: DeviceId, copy: Incarnation, now: &Now) -> bool {

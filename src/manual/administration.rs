@@ -21,11 +21,11 @@
 //! A token can be bound to names, and to an administrator's word:
 //!
 //! ```sh
-//! musterctl token create --uses 50 --name 'kiosk-*'                # no device of another name comes in with it
-//! musterctl token create --uses 50 --group /shops --approval      # each device waits until somebody approves it
+//! musterctl token create --uses 50 --name 'kiosk-*'               # no device of another name comes in with it
+//! musterctl token create --uses 50 --group /new --approval        # each device waits until somebody approves it
 //! musterctl device list --presence waiting                        # those that wait
-//! musterctl device approve kiosk-17 --group /shops/berlin         # in sync within about a minute; nobody touches it
-//! musterctl device remove kiosk-18                                # not wanted: refused from now on
+//! musterctl device approve kiosk-18 --group /spare                # in sync within about a minute; nobody touches it
+//! musterctl device remove kiosk-19                                # not wanted: refused from now on
 //! ```
 //!
 //! A device that waits has enrolled and is given nothing: no settings, no tasks, no calls, and nothing that
@@ -33,24 +33,24 @@
 //! approved. At most 10,000 wait at a time, and one that waited for 30 days is removed. Devices that a
 //! restored server does not know any more wait in the same list ([`operations`](super::operations)).
 //!
+//! On a device that sleeps, `tools/systemd/muster-agent-sleep.service` tells the server so. The agent syncs
+//! at the interval that the server names, and at once when something is installed or removed.
+//!
 //! # A machine that was reimaged
 //!
 //! It would come back as a new device, as `kiosk-17-2`. With a token that is made for it, it takes its old
 //! record over:
 //!
 //! ```sh
-//! musterctl device re-enrol kiosk-17                               # prints a token, for one machine, for a day
-//! sudo muster-agent enroll --server muster.example.org --token-file token      # on the new machine
+//! musterctl device re-enrol kiosk-17                              # prints a token, for one machine, for a day
 //! ```
 //!
+//! On the new machine that token is used as any other, with `muster-agent enroll`, under whatever name.
 //! Id, name, group, settings, tasks and events stay. The certificate that the device had is dead the moment
 //! the token is used: its link is cut, and an old disk that is started again is told that another machine has
 //! taken its record over. The event log has `record_taken_over`. Until the token is used nothing changes;
 //! `musterctl token revoke` takes it back. A run that the old machine had begun ends as one of which the
 //! device knows nothing any more ([`runs`](super::runs)).
-//!
-//! On a device that sleeps, `tools/systemd/muster-agent-sleep.service` tells the server so. The agent syncs
-//! at the interval that the server names, and at once when something is installed or removed.
 //!
 //! # Events
 //!

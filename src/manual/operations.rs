@@ -102,7 +102,8 @@
 //!   ([`delivery`](super::delivery)). An event that was acknowledged after the backup and is no longer on a
 //!   device is gone.
 //! - Administrators' changes after the backup have not happened: removed devices are back, withdrawn join
-//!   tokens are good again.
+//!   tokens are good again, and so is the certificate of a machine whose record another one has taken over
+//!   since.
 //!
 //! A server whose files were put back in another way, as with the image of a virtual machine, draws its new
 //! epoch when three devices know more of it than it does. The log names the first ones, and each is brought

@@ -121,6 +121,14 @@ begin "the rest of the fleet"
 } || failed
 "#;
 
+/// Before a device is approved: two that wait, with the token that was made last.
+const WAITING: &str = r#"
+begin "two devices wait for approval"
+for name in kiosk-18 kiosk-19; do
+    muster-agent enroll --server muster.example.org --token "$TOKEN" --name $name --data /srv/$name >/tmp/said 2>&1 || failed
+done
+"#;
+
 /// Before the application's settings: its definition was written while the agent ran.
 const SHOP: &str = r#"
 begin "the application of the example"
@@ -214,6 +222,9 @@ fn script() -> String {
             run += 1;
             if line.text.contains("policy set --group /shops ") {
                 script.push_str(SHOP);
+            }
+            if line.text.contains("device approve ") {
+                script.push_str(WAITING);
             }
             // From there on the file takes everything away again.
             is_end |= line.text.contains("disable --now");

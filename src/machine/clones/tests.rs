@@ -65,6 +65,17 @@ fn a_machine_that_is_set_back_to_a_snapshot_once_is_one_and_is_never_taken_for_a
 }
 
 #[test]
+fn a_machine_that_takes_the_record_over_is_the_only_one_again() {
+    let mut watch = CloneWatch::default();
+    let (first, copy) = (on(1, 1, 1), on(2, 2, 1));
+    assert!(through(&mut watch, &[first, copy, first]).last().unwrap().0);
+    watch.forget(DEVICE);
+    assert_eq!(watch.suspicion(DEVICE, &at(30)), None);
+    let told = through(&mut watch, &[first, on(3, 9, 9), on(3, 10, 9)]);
+    assert!(told.iter().all(|told| *told == (false, false)), "{told:?}");
+}
+
+#[test]
 fn a_machine_that_comes_back_in_its_boot_is_proof_and_the_other_one_is_the_copy() {
     let (first, copy) = (on(1, 1, 1), on(2, 2, 1));
     let told = through(&mut CloneWatch::default(), &[first, copy, first, copy, first]);

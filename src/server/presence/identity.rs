@@ -87,6 +87,7 @@ impl Announcer {
 
     /// Another machine has taken the device's record over.
     pub(in crate::server) fn say_record_taken_over(&self, now: WallTime, device: DeviceId) {
+        self.clones.lock().forget(device);
         let message = "another machine has taken the record of this device over".to_owned();
         let event = own_event(Severity::Info, TAKEN_OVER_KIND, message, now, []);
         // Without room it stands in the log all the same.

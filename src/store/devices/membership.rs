@@ -49,6 +49,8 @@ pub(super) fn take_over(
     let certificates = connection.all(sql, [number], |row| row.get(0))?;
     connection.run("DELETE FROM certificates WHERE device = ?1", [number])?;
     certificates::insert(connection, number, &enrolment.certificate)?;
+    // Reasons against the machine that it was say nothing of this one: it is judged anew.
+    connection.run("DELETE FROM status_reasons WHERE device = ?1", [number])?;
     let floor = enrolment.certificate.counter;
     let sql = "UPDATE devices SET certificate_floor = ?2 WHERE number = ?1";
     connection.run(sql, (number, floor))?;

@@ -1,13 +1,15 @@
 //! Tokens that are bound, records that are taken over, devices that wait for approval.
 
+use crate::fleet::status::{Cause, Reason};
 use crate::machine::device_state::CertificateStatus;
 use crate::store::query::{self, DeviceFilter};
 use crate::store::testing::{Fleet, all, application, enrolment, inventory, token, wait};
 use crate::store::{
     CreatedToken, DeviceCertificate, DeviceChange, EnrolledDevice, Enrolment, GroupChange, Invited, NewToken,
-    StoreError, TokenRefusal, UNKNOWN_MAX, UnknownDevice, WAITING_MAX,
+    StoreError, TokenRefusal, UNKNOWN_MAX, UnknownDevice, Verdict, WAITING_MAX,
 };
 use crate::wire::id::{CertificateHash, DeviceId};
+use crate::wire::status::Status;
 use crate::wire::time::WallTime;
 
 const NOW: WallTime = WallTime(1_500);
@@ -83,6 +85,9 @@ fn a_record_that_is_taken_over_keeps_all_and_its_old_certificate_is_dead_at_that
     let set: Vec<_> = (0..3).map(application).collect();
     fleet.store(inventory(device, 1, None, &set));
     let old = CertificateHash::of(&device.0.to_be_bytes());
+    let reasons = vec![Reason { level: Status::Warning, cause: Cause::EventsHeld { since: NOW } }];
+    let verdict = Verdict { device, status: Status::Warning, reasons };
+    wait(|done| fleet.devices().set_statuses(vec![verdict], NOW, done)).unwrap();
     let token = re_enrolment(&fleet, device);
     assert_eq!((token.token.device, token.token.group.as_str()), (Some(device), "/shops"));
     assert_eq!(token.token.device_name.as_deref(), Some("device"));
@@ -107,6 +112,8 @@ fn a_record_that_is_taken_over_keeps_all_and_its_old_certificate_is_dead_at_that
         assert_eq!((fleet.table().certificate_floor(device), fleet.table().len()), (2, 2));
         assert_eq!(fleet.table().certificate_floor(fleet.devices[1]), 0);
         assert_eq!(fleet.inventory_of(device).len(), 3, "its history stays");
+        let judged = fleet.devices().facts_of(&[device], NOW).unwrap();
+        assert_eq!(judged[0].device_status.reasons, [], "what was against the old machine");
         fleet.reopen();
     }
     let second = take_over(&fleet, other_machine(&token, device, 3));
