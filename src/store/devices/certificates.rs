@@ -146,9 +146,12 @@ impl Devices {
     }
 
     /// Notes a certificate of the device that this server has issued and does not know. It is known from now
-    /// on, and stored behind it.
+    /// on, and stored behind it, unless the device's record is taken over at this moment.
     pub fn admit_certificate(&self, device: DeviceId, admitted: DeviceCertificate) {
         self.table().note_certificate(device, &admitted.hash);
+        if admitted.counter < self.table().certificate_floor(device) {
+            return self.table().forget_certificate(&admitted.hash);
+        }
         let table = Arc::clone(self.table());
         self.database.writer.submit(
             Origin::Device,
@@ -265,6 +268,12 @@ fn admit(
     admitted: &DeviceCertificate,
 ) -> Result<Change, StoreError> {
     let number = number_of(connection, device)?;
+    let sql = "SELECT certificate_floor FROM devices WHERE number = ?1";
+    let floor: u32 = connection.one(sql, [number], |row| row.get(0))?;
+    if admitted.counter < floor {
+        // The device's record was taken over since it was noted.
+        return change(connection, number, vec![admitted.hash]);
+    }
     insert(connection, number, admitted)?;
     let held = of(connection, number)?;
     let surplus = held.len().saturating_sub(CERTIFICATES_PER_DEVICE_MAX);

@@ -207,8 +207,15 @@ impl DeviceTable {
         former: &Former,
         certificate: &CertificateHash,
     ) {
+        // In this order, so that one that is noted meanwhile is either found here or finds itself dead.
         self.note_floor(device, former.floor);
-        former.certificates.iter().for_each(|certificate| self.forget_certificate(certificate));
+        for shard in &self.certificates {
+            let (mut shard, mut dead) = (shard.lock(), Vec::new());
+            shard.for_each(|owned| dead.extend((owned.device == device).then_some(owned.prefix)));
+            for prefix in dead {
+                shard.remove(prefix);
+            }
+        }
         self.several.set(device, Vec::new());
         self.note_certificate(device, certificate);
         self.mark(device);

@@ -116,6 +116,12 @@ fn a_record_that_is_taken_over_keeps_all_and_its_old_certificate_is_dead_at_that
         assert_eq!(judged[0].device_status.reasons, [], "what was against the old machine");
         fleet.reopen();
     }
+    // One of the old machine that came by while that was stored, as after a restore, is as dead.
+    let late = DeviceCertificate { counter: 1, ..DeviceCertificate::first(CertificateHash::of(b"late")) };
+    fleet.devices().admit_certificate(device, late);
+    fleet.set_meta("behind it", b"").unwrap();
+    assert_eq!(fleet.table().by_certificate(&late.hash), CertificateStatus::Unknown);
+    assert_eq!(fleet.table().by_number(device, 1), CertificateStatus::Superseded(device));
     let second = take_over(&fleet, other_machine(&token, device, 3));
     assert_eq!(second.map(drop), Err(StoreError::Token(TokenRefusal::UsedUp)));
     let again = re_enrolment(&fleet, device);
