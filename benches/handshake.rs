@@ -95,7 +95,7 @@ impl Ours {
     fn client(&self) -> ClientTls {
         let identity =
             ClientIdentity { certificate: &self.papers.device.0, private_key: &self.papers.device.1 };
-        ClientTls::new(ExpectedServer::Pins(vec![self.papers.server.0.clone()]), Some(identity)).unwrap()
+        ClientTls::new(ExpectedServer::of_pins(vec![self.papers.server.0.clone()]), Some(identity)).unwrap()
     }
 
     /// A handshake, and the ticket brought over.

@@ -63,9 +63,9 @@ impl EnrollError {
     pub(super) fn talk(server: &ServerAddress, error: TalkError) -> Self {
         match error {
             TalkError::TimedOut => Self::TimedOut(server.to_string()),
-            TalkError::Link(LinkError::Channel(error @ ChannelError::WrongServer { .. })) => {
-                Self::WrongServer(error)
-            }
+            TalkError::Link(LinkError::Channel(
+                error @ (ChannelError::WrongServer { .. } | ChannelError::ReplacedServer { .. }),
+            )) => Self::WrongServer(error),
             TalkError::Link(error) => Self::Link(server.clone(), error),
             TalkError::Refused(report) => Self::Refused(report),
             TalkError::Later(seconds) => Self::Later(seconds),

@@ -69,7 +69,8 @@ pub fn connect(addresses: &[SocketAddr], timeout: Duration) -> Result<(TcpStream
     }
 }
 
-/// TLS as this device: it shows its certificate, and accepts the stored copies alone.
+/// TLS as this device: it shows its certificate, and accepts the servers
+/// alone that its stored copies stand for.
 ///
 /// # Errors
 /// When key or certificate can't be used.
@@ -81,7 +82,7 @@ pub fn tls_of(identity: &Identity) -> Result<ClientTls, ChannelError> {
 /// The servers that a device accepts.
 #[must_use]
 pub fn expected_of(identity: &Identity) -> ExpectedServer {
-    ExpectedServer::Pins(identity.pins.clone())
+    ExpectedServer::Pins { pins: identity.pins.clone(), voucher_floor: identity.voucher_floor }
 }
 
 /// The answer to a question how things stand.

@@ -24,6 +24,7 @@
 //! | [`reach`] | how a device is reached by datagrams, and which notices count |
 //! | [`task_clock`] | what time tasks go by |
 //! | [`token`] | how long a join token lives |
+//! | [`trust`] | which server a device accepts |
 //! | [`turns`] | when devices that were sent away come again |
 //! | [`wall_clock`] | whether the wall clock can be believed, and what may go by age |
 //! | [`permits`] | a bounded right to have work done |
@@ -56,6 +57,7 @@ pub mod slab;
 pub mod task_clock;
 pub mod timers;
 pub mod token;
+pub mod trust;
 pub mod turns;
 pub mod wake_scheduler;
 pub mod wall_clock;

@@ -247,9 +247,10 @@ pub(super) fn reason_of(error: &ChannelError) -> CloseReason {
         ChannelError::DeviceRemoved => CloseReason::DeviceRemoved,
         ChannelError::Refused(_) => CloseReason::PeerAlert,
         ChannelError::NotTls => CloseReason::NotTls,
-        ChannelError::WrongServer { .. } | ChannelError::BadSignature | ChannelError::Misbehaved(_) => {
-            CloseReason::TlsError
-        }
+        ChannelError::WrongServer { .. }
+        | ChannelError::ReplacedServer { .. }
+        | ChannelError::BadSignature
+        | ChannelError::Misbehaved(_) => CloseReason::TlsError,
         ChannelError::PeerTooSlow => CloseReason::SlowReader,
         ChannelError::Truncated | ChannelError::Reset | ChannelError::Socket(_) => CloseReason::PeerReset,
         ChannelError::Configuration(_) | ChannelError::Internal(_) => CloseReason::Internal,

@@ -55,6 +55,10 @@ impl KeyType {
     }
 }
 
+/// First byte of the serial number of a voucher ([`machine::trust`](crate::machine::trust)); its number
+/// follows as a counter does.
+pub const VOUCHER_MARK: u8 = 0x41;
+
 /// Words of a fleet's authority in a device's certificate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Issued {
@@ -172,12 +176,7 @@ pub fn issued(certificate: &[u8], public_key: &[u8]) -> Option<Issued> {
 /// say.
 #[must_use]
 pub fn counter(certificate: &[u8]) -> u32 {
-    match parts(certificate).map(|parts| parts.serial) {
-        Some([SERIAL_MARK, a, b, c, d, rest @ ..]) if rest.len() == SERIAL_BYTES - 5 => {
-            u32::from_be_bytes([*a, *b, *c, *d])
-        }
-        _ => 0,
-    }
+    number(certificate, SERIAL_MARK).unwrap_or(0)
 }
 
 /// From when until when a certificate is good (RFC 5280 section 4.1.2.5); `None`: it is no certificate.
@@ -207,6 +206,22 @@ fn time(text: &[u8]) -> Option<WallTime> {
     let date = jiff::civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
     let at = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond();
     Some(WallTime(u64::try_from(at).unwrap_or(0)))
+}
+
+/// The number of a voucher; `None`: it is no voucher. The signature is not looked at.
+#[must_use]
+pub fn voucher_number(certificate: &[u8]) -> Option<u32> {
+    number(certificate, VOUCHER_MARK)
+}
+
+/// The number in a serial number of ours that begins with this mark.
+fn number(certificate: &[u8], mark: u8) -> Option<u32> {
+    match parts(certificate)?.serial {
+        [first, a, b, c, d, rest @ ..] if *first == mark && rest.len() == SERIAL_BYTES - 5 => {
+            Some(u32::from_be_bytes([*a, *b, *c, *d]))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ impl Device {
 
 fn tls_of(enrolled: &Enrolled, key: &[u8]) -> ClientTls {
     let identity = ClientIdentity { certificate: &enrolled.certificate, private_key: key };
-    ClientTls::new(ExpectedServer::Pins(enrolled.pins.clone()), Some(identity)).unwrap()
+    ClientTls::new(ExpectedServer::of_pins(enrolled.pins.clone()), Some(identity)).unwrap()
 }
 
 fn applications(count: u32) -> Vec<Application> {

@@ -117,12 +117,14 @@ fn shake_hands(
                 ));
                 let certificate = talk.link.server_certificate().map(CertificateHash::of);
                 let hashes = identity.pin_hashes();
-                let which = hashes.iter().position(|hash| Some(*hash) == certificate).map_or(0, |at| at + 1);
+                let which = hashes.iter().position(|hash| Some(*hash) == certificate);
                 let hash = certificate.map(|hash| hash.to_string()).unwrap_or_default();
-                report.add(Line::ok(
-                    Subject::Pin,
-                    format!("certificate {hash} equals stored copy {which} of {}", hashes.len()),
-                ));
+                let copies = hashes.len();
+                let why = match which {
+                    Some(at) => format!("equals stored copy {} of {copies}", at + 1),
+                    None => format!("is vouched for by one of the {copies} stored copies"),
+                };
+                report.add(Line::ok(Subject::Pin, format!("certificate {hash} {why}")));
                 return Ok(Connection { talk, address });
             }
             Err(error) => {
@@ -150,6 +152,16 @@ fn handshake_lines(error: &TalkError, address: SocketAddr) -> [Line; 2] {
             let why = format!(
                 "{address} shows certificate {seen}, but expected is {expected}: it is another server, or somebody in between; \
                  if the server was set up anew, remove the device there and enrol again (muster-agent enroll --force)"
+            );
+            return [
+                Line::ok(Tls, format!("TLS 1.3 at {address}, up to the certificate")),
+                Line::failed(Pin, why),
+            ];
+        }
+        TalkError::Link(LinkError::Channel(ChannelError::ReplacedServer { seen, why })) => {
+            let why = format!(
+                "{address} shows certificate {seen}, and {why}: it runs on an old copy of the server ('musterd recovery-key use' there \
+                 brings it back), or somebody has stolen its key"
             );
             return [
                 Line::ok(Tls, format!("TLS 1.3 at {address}, up to the certificate")),

@@ -298,7 +298,7 @@ mod tests {
                 }
             }
         });
-        (address, ClientTls::new(ExpectedServer::Pins(vec![certificate]), None).unwrap())
+        (address, ClientTls::new(ExpectedServer::of_pins(vec![certificate]), None).unwrap())
     }
 
     #[test]

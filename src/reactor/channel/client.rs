@@ -12,6 +12,7 @@ use rustls::{
 
 use super::error::{ChannelError, SeenCertificate};
 use super::{PROTOCOL, signature};
+pub use crate::machine::trust::ExpectedServer;
 use crate::wire::id::CertificateHash;
 
 /// The library wants a name; ours is never sent (no SNI), never checked, and only keys the ticket store.
@@ -20,27 +21,11 @@ const SERVER_NAME: &str = "muster";
 /// Servers whose tickets one configuration keeps. It has one server; the library rounds up as it needs.
 const TICKET_STORE_SERVERS: usize = 1;
 
-/// The only server that is accepted.
-#[derive(Clone, PartialEq, Eq)]
-pub enum ExpectedServer {
-    /// A server whose certificate equals one of these stored copies, byte for byte.
-    Pins(Vec<Vec<u8>>),
-    /// While enrolling: the server whose certificate has the SHA-256 that the join token names.
-    Hash(CertificateHash),
-}
-
 impl ExpectedServer {
     /// The check of a server in a handshake.
     #[must_use]
     pub fn verifier(self) -> Arc<dyn ServerCertVerifier> {
         Arc::new(PinVerifier { expected: self })
-    }
-
-    fn accepts(&self, certificate: &[u8]) -> bool {
-        match self {
-            Self::Pins(pins) => pins.iter().any(|pin| pin == certificate),
-            Self::Hash(hash) => CertificateHash::of(certificate) == *hash,
-        }
     }
 }
 
@@ -48,19 +33,13 @@ impl fmt::Display for ExpectedServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hash(hash) => write!(f, "{hash} (from the join token)"),
-            Self::Pins(pins) => {
+            Self::Pins { pins, .. } => {
                 for (index, pin) in pins.iter().enumerate() {
                     write!(f, "{}{}", if index == 0 { "" } else { " or " }, CertificateHash::of(pin))?;
                 }
                 write!(f, " (the stored copies)")
             }
         }
-    }
-}
-
-impl fmt::Debug for ExpectedServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 
@@ -128,7 +107,8 @@ impl fmt::Debug for ClientTls {
     }
 }
 
-/// Accepts one server, by its certificate's bytes. No chain, no name, no clock.
+/// Accepts one server, by its certificate's bytes or a voucher ([`trust`](crate::machine::trust)). No name,
+/// no clock.
 #[derive(Debug)]
 struct PinVerifier {
     expected: ExpectedServer,
@@ -138,15 +118,16 @@ impl ServerCertVerifier for PinVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.expected.accepts(end_entity) {
+        let behind: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
+        let Err(why) = self.expected.check(end_entity, &behind) else {
             return Ok(ServerCertVerified::assertion());
-        }
-        let seen = SeenCertificate(CertificateHash::of(end_entity));
+        };
+        let seen = SeenCertificate { hash: CertificateHash::of(end_entity), why };
         Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(seen)))))
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 use super::client::ExpectedServer;
+use crate::machine::trust::Untrusted;
 use crate::wire::id::CertificateHash;
 
 /// The side that has to change something.
@@ -48,6 +49,16 @@ pub enum ChannelError {
         seen: CertificateHash,
         /// The protocol that was expected, in words.
         expected: String,
+    },
+    /// The server's certificate is one that was replaced.
+    #[error(
+        "the server showed certificate {seen}, and {why}: it runs on an old copy, or somebody has stolen its key"
+    )]
+    ReplacedServer {
+        /// SHA-256 of the certificate that the server showed.
+        seen: CertificateHash,
+        /// The reason.
+        why: Untrusted,
     },
     /// The peer does not hold the private key of the certificate that it shows.
     #[error("the peer's handshake signature does not fit its certificate")]
@@ -117,8 +128,11 @@ impl ChannelError {
             Error::InvalidCertificate(CertificateError::BadSignature) => Self::BadSignature,
             Error::InvalidCertificate(CertificateError::Other(other)) => {
                 match (other.0.downcast_ref::<SeenCertificate>(), expected) {
-                    (Some(seen), Some(expected)) => {
-                        Self::WrongServer { seen: seen.0, expected: expected.to_string() }
+                    (Some(SeenCertificate { hash, why: Untrusted::Foreign }), Some(expected)) => {
+                        Self::WrongServer { seen: *hash, expected: expected.to_string() }
+                    }
+                    (Some(SeenCertificate { hash, why }), _) => {
+                        Self::ReplacedServer { seen: *hash, why: *why }
                     }
                     _ => Self::Misbehaved(error.to_string()),
                 }
@@ -150,11 +164,14 @@ impl ChannelError {
 
 /// Carries the certificate that was seen through the TLS library's own error.
 #[derive(Debug)]
-pub(super) struct SeenCertificate(pub(super) CertificateHash);
+pub(super) struct SeenCertificate {
+    pub(super) hash: CertificateHash,
+    pub(super) why: Untrusted,
+}
 
 impl std::fmt::Display for SeenCertificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the server showed certificate {}", self.0)
+        write!(f, "the server showed certificate {}: {}", self.hash, self.why)
     }
 }
 

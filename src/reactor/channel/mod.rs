@@ -7,6 +7,8 @@
 mod client;
 mod error;
 mod handover;
+#[cfg(feature = "server")]
+mod pem;
 mod server;
 mod server_channel;
 mod signature;
@@ -20,6 +22,8 @@ pub use crate::machine::device_state::CertificateStatus;
 pub use client::{ClientIdentity, ClientTls, ExpectedServer};
 pub use error::{Blame, ChannelError};
 pub use handover::ServerHandshake;
+#[cfg(feature = "server")]
+pub use pem::{certificate_from_pem, private_key_from_pem};
 #[cfg(test)]
 pub(crate) use rustls::server::ProducesTickets;
 pub use server::{Membership, ServerTls};

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme, version,
 };
@@ -37,6 +40,31 @@ pub trait Membership: Send + Sync {
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
+    shown: Arc<Shown>,
+}
+
+/// The certificate that the server shows, until another takes its place.
+struct Shown(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.read().clone())
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shown")
+    }
+}
+
+fn certified(chain: Vec<Vec<u8>>, private_key: &[u8]) -> Result<Arc<CertifiedKey>, ChannelError> {
+    let key = PrivateKeyDer::try_from(private_key.to_vec())
+        .map_err(|error| ChannelError::Configuration(error.to_owned()))?;
+    let chain = chain.into_iter().map(CertificateDer::from).collect();
+    CertifiedKey::from_der(chain, key, &signature::provider())
+        .map(Arc::new)
+        .map_err(|error| ChannelError::Configuration(error.to_string()))
 }
 
 impl ServerTls {
@@ -52,14 +80,12 @@ impl ServerTls {
         members: Arc<dyn Membership>,
     ) -> Result<Self, ChannelError> {
         let unusable = |error: Error| ChannelError::Configuration(error.to_string());
-        let key = PrivateKeyDer::try_from(private_key.to_vec())
-            .map_err(|error| ChannelError::Configuration(error.to_owned()))?;
+        let shown = Arc::new(Shown(RwLock::new(certified(vec![certificate.to_vec()], private_key)?)));
         let mut config = ServerConfig::builder_with_provider(signature::provider())
             .with_protocol_versions(&[&version::TLS13])
             .map_err(unusable)?
             .with_client_cert_verifier(Arc::new(MemberVerifier { members }))
-            .with_single_cert(vec![CertificateDer::from(certificate.to_vec())], key)
-            .map_err(unusable)?;
+            .with_cert_resolver(shown.clone());
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         // Links are many here and few there: the server's order counts.
         config.ignore_client_order = true;
@@ -69,7 +95,17 @@ impl ServerTls {
         // A link that does without the library needs them.
         config.key_log = Arc::new(SecretCapture);
         config.enable_secret_extraction = true;
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), shown })
+    }
+
+    /// Shows these certificates (DER, the server's own first) from the next handshake on, here and in all
+    /// clones. Sessions and tickets go on.
+    ///
+    /// # Errors
+    /// When they can't be used, or the private key is not that of the first.
+    pub fn show(&self, chain: Vec<Vec<u8>>, private_key: &[u8]) -> Result<(), ChannelError> {
+        *self.shown.0.write() = certified(chain, private_key)?;
+        Ok(())
     }
 
     /// With tickets that are sealed with these keys, and are good as long as those are there: after a
@@ -78,7 +114,7 @@ impl ServerTls {
     pub fn with_tickets(self, keys: TicketKeys) -> Self {
         let mut config = (*self.config).clone();
         config.ticketer = Arc::new(keys);
-        Self { config: Arc::new(config) }
+        Self { config: Arc::new(config), shown: self.shown }
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {

@@ -102,7 +102,7 @@ impl ClientFiles {
         let key = PrivateKeyDer::from_pem_file(directory.join("client-key.pem"))
             .map_err(Failure::when("read client-key.pem"))?;
         Ok(Self {
-            server: ExpectedServer::Pins(vec![certificate("server.pem")?.to_vec()]),
+            server: ExpectedServer::of_pins(vec![certificate("server.pem")?.to_vec()]),
             certificate: certificate("client.pem")?,
             key: Arc::new(key),
             key_exchange,
@@ -119,7 +119,7 @@ impl ClientFiles {
     ) -> Result<Self, Failure> {
         let key = PrivateKeyDer::try_from(private_key).map_err(Failure::when("use a device's key"))?;
         Ok(Self {
-            server: ExpectedServer::Pins(servers),
+            server: ExpectedServer::of_pins(servers),
             certificate: CertificateDer::from(certificate),
             key: Arc::new(key),
             key_exchange,

@@ -28,7 +28,7 @@ static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| {
     let certificate = CertificateParams::new(vec!["muster".into()]).expect("a name").self_signed(&key);
     let certificate = certificate.expect("a certificate").der().to_vec();
     let server = ServerTls::new(&certificate, &key.serialize_der(), Arc::new(Nobody)).expect("usable");
-    let client = ClientTls::new(ExpectedServer::Pins(vec![certificate]), None).expect("usable");
+    let client = ClientTls::new(ExpectedServer::of_pins(vec![certificate]), None).expect("usable");
     Fixture { server, client }
 });
 

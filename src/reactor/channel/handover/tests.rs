@@ -56,7 +56,7 @@ impl Fixture {
         let identity = ClientIdentity { certificate: &device.0, private_key: &device.1 };
         Self {
             server: ServerTls::new(&server.0, &server.1, members).unwrap(),
-            client: ClientTls::new(ExpectedServer::Pins(vec![server.0.clone()]), Some(identity)).unwrap(),
+            client: ClientTls::new(ExpectedServer::of_pins(vec![server.0.clone()]), Some(identity)).unwrap(),
             certificate: server.0,
             device: device.0,
         }

@@ -431,7 +431,7 @@ mod tests {
             seed: 1,
         })));
         for agent in &mut agents {
-            agent.tls = Some(ClientTls::new(ExpectedServer::Pins(Vec::new()), None).unwrap());
+            agent.tls = Some(ClientTls::new(ExpectedServer::of_pins(Vec::new()), None).unwrap());
         }
         agents.iter_mut().for_each(Agent::forget_tickets);
         assert_eq!(agents.map(|agent| agent.tls.is_some()), [true, false]);
