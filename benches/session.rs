@@ -24,6 +24,7 @@ const EPOCH: Epoch = Epoch(u64::MAX / 3);
 
 fn policy() -> SyncPolicy {
     SyncPolicy {
+        trust_label: 0,
         server_epoch: EPOCH,
         next_seconds: 900,
         interval_seconds: 900,

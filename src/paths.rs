@@ -41,6 +41,16 @@ pub fn check_socket(setting: &str, path: &Path, bound_as: &Path) -> Result<(), P
     check_socket_directory(setting, path)
 }
 
+/// Looks whether a file can be read.
+///
+/// # Errors
+/// With the setting and the reason.
+#[cfg(feature = "server")]
+pub fn check_file(setting: &str, path: &Path) -> Result<(), PathProblem> {
+    let read = std::fs::File::open(path).map(drop);
+    read.map_err(|error| problem(setting, path, format_args!("can't be read: {error}")))
+}
+
 /// Looks whether a Unix socket's path is short enough, wherever it is.
 ///
 /// # Errors

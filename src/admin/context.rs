@@ -12,7 +12,8 @@ use crate::machine::device_state::LinkRef;
 use crate::reactor::Clock;
 use crate::store::Store;
 use crate::wire::api::{
-    BackupStatus, CallOutcome, DatagramTotals, EventTotals, JournalStatus, Limit, LinkTotals,
+    BackupStatus, CallOutcome, CertificateChange, CertificateStage, CertificateStatus, DatagramTotals,
+    EventTotals, JournalStatus, Limit, LinkTotals, RecoveryKey,
 };
 use crate::wire::datagram::WakeReason;
 use crate::wire::id::{CertificateHash, DeviceId};
@@ -35,6 +36,8 @@ pub struct AdminContext {
     pub gauges: Arc<dyn Gauges>,
     /// The way to backups.
     pub backups: Arc<dyn Backups>,
+    /// The server's certificate.
+    pub certificates: Arc<dyn Certificates>,
     /// Facts that do not change while the server runs.
     pub info: ServerInfo,
     /// The journal's durable position, sent whenever it rises: wakes followers.
@@ -51,8 +54,6 @@ pub struct AdminContext {
 pub struct ServerInfo {
     /// Version of the server.
     pub version: &'static str,
-    /// Hash of its certificate: what join tokens carry.
-    pub certificate: CertificateHash,
     /// Addresses at which it listens for devices.
     pub addresses: Vec<String>,
     /// The interval of syncs where neither device nor group has one.
@@ -173,6 +174,44 @@ pub trait Gauges: Send + Sync {
     fn datagrams(&self) -> DatagramTotals;
     /// The limits.
     fn limits(&self) -> Vec<Limit>;
+}
+
+/// Why the server's certificate stays as it is.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// It can't be, as things are.
+    #[error("{0}")]
+    Refused(String),
+    /// The request is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// The system refused.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The way to the server's certificate. May touch the disk: all but [`Certificates::hash`] is called on a
+/// blocking thread.
+pub trait Certificates: Send + Sync {
+    /// SHA-256 of the server's own certificate: what join tokens carry.
+    fn hash(&self) -> CertificateHash;
+    /// Progress of a rotation.
+    fn stage(&self) -> CertificateStage;
+    /// All about it.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn status(&self) -> Result<CertificateStatus, CertificateError>;
+    /// Takes a step of a rotation.
+    ///
+    /// # Errors
+    /// When the step is not allowed now, would lose devices, or the system refuses; all is as before then.
+    fn change(&self, change: &CertificateChange) -> Result<CertificateStatus, CertificateError>;
+    /// Makes a recovery key, which takes the place of one that was there.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn create_recovery_key(&self) -> Result<RecoveryKey, CertificateError>;
 }
 
 /// Another backup is being made.

@@ -62,7 +62,9 @@ fn to_api(context: &AdminContext, row: DeviceRow, record: &DeviceState) -> Devic
 
 pub(super) async fn list(State(shared): Admin, Query(asked): Query<DeviceQuery>) -> Answer<Page<Device>> {
     let page = page(asked.limit, asked.cursor)?;
-    let filter = DeviceFilter { group: asked.group, search: asked.search, status: asked.status };
+    let label = shared.context.store.table().trust_label();
+    let trust = asked.has_pins.map(|has_pins| (label, has_pins));
+    let filter = DeviceFilter { group: asked.group, search: asked.search, status: asked.status, trust };
     shared.answer(move |context| read_page(context, &filter, asked.presence, page)).await
 }
 

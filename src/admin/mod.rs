@@ -18,6 +18,7 @@ mod applications;
 mod blocking;
 mod calls;
 pub mod capacity;
+mod certificate;
 mod connection;
 mod context;
 mod devices;
@@ -46,8 +47,8 @@ use axum::{Json, Router};
 
 use crate::wire::api::REQUEST_BODY_BYTES_MAX;
 pub use context::{
-    AdminContext, Backups, BackupsBusy, Calls, CallsBusy, Deleted, DeviceNotifier, EventLog, Gauges, Links,
-    LogRecord, OutcomeSink, ServerInfo, Visit,
+    AdminContext, Backups, BackupsBusy, Calls, CallsBusy, CertificateError, Certificates, Deleted,
+    DeviceNotifier, EventLog, Gauges, Links, LogRecord, OutcomeSink, ServerInfo, Visit,
 };
 use error::ApiError;
 use listen::AdminListener;
@@ -120,6 +121,8 @@ fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/status", get(status::show))
         .route("/v1/backup", get(lines::backup))
+        .route("/v1/certificate", get(certificate::show).post(certificate::change))
+        .route("/v1/recovery-key", post(certificate::create_recovery_key))
         .route("/v1/tokens", post(tokens::create).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/devices", get(devices::list))

@@ -65,7 +65,7 @@ fn with_life(context: &AdminContext, ttl_seconds: u64) -> store::NewToken {
 
 fn made(context: &AdminContext, new: store::NewToken) -> Result<CreatedToken, ApiError> {
     let made = context.store.devices().create_token(new)?;
-    let server_certificate = context.info.certificate;
+    let server_certificate = context.certificates.hash();
     let token = JoinToken { id: made.token.id, secret: made.secret, server_certificate }.to_string();
     Ok(CreatedToken { info: made.token, token })
 }

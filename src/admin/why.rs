@@ -145,6 +145,9 @@ fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
             events_held: row.device_status.reasons.iter().find_map(|reason| {
                 matches!(reason.cause, Cause::EventsHeld { .. }).then(|| reason.text(now))
             }),
+            pin_missing: row.device_status.reasons.iter().find_map(|reason| {
+                matches!(reason.cause, Cause::PinMissing { .. }).then(|| reason.text(now))
+            }),
             journal: context.gauges.journal().condition,
             server_started_at: context.clock.present_since().into(),
         };

@@ -29,11 +29,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::wire::api::{
-    ApplicationQuery, ApplicationSettings, Approval, CallRequest, CreatedTask, CreatedToken, Device,
-    DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord, ExplainQuery, ExplainedKey,
-    FollowQuery, Group, GroupMove, GroupRemoval, Installation, InstalledApplication, NewGroup, NewPolicy,
-    NewTask, NewToken, PageQuery, Policy, PolicyQuery, PolicyRemoval, ReEnrolment, RunDetail, RunQuery,
-    SettingsChanged, Status, Task, TaskDetail, TaskQuery, TaskRun, Token, Why,
+    ApplicationQuery, ApplicationSettings, Approval, CallRequest, CertificateChange, CertificateStatus,
+    CreatedTask, CreatedToken, Device, DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord,
+    ExplainQuery, ExplainedKey, FollowQuery, Group, GroupMove, GroupRemoval, Installation,
+    InstalledApplication, NewGroup, NewPolicy, NewTask, NewToken, PageQuery, Policy, PolicyQuery,
+    PolicyRemoval, ReEnrolment, RecoveryKey, RunDetail, RunQuery, SettingsChanged, Status, Task, TaskDetail,
+    TaskQuery, TaskRun, Token, Why,
 };
 use crate::wire::id::{RunId, TaskId, TokenId};
 
@@ -140,6 +141,16 @@ macro_rules! asks {
 }
 
 asks! {
+    /// The server's certificate, and how far its rotation is.
+    fn certificate() -> CertificateStatus = GET "/v1/certificate";
+
+    /// Takes a step of a rotation of the server's certificate.
+    /// Refused with `conflict` when that can't be now, or would lose devices.
+    fn change_certificate(change: &CertificateChange) -> CertificateStatus = POST "/v1/certificate", change;
+
+    /// Makes a recovery key, which takes the place of one that was there. It is shown this once.
+    fn create_recovery_key() -> RecoveryKey = POST "/v1/recovery-key";
+
     /// The server at a glance.
     fn status() -> Status = GET "/v1/status";
 

@@ -80,6 +80,9 @@ pub struct Facts {
     pub waits: Option<(WallTime, bool)>,
     /// Since when its events wait on it, as it sends more than its rate; `None`: they do not.
     pub events_held_since: Option<WallTime>,
+    /// Since when it should have stored the pin of the server's next certificate; `None`: it has, or there is
+    /// none.
+    pub pin_missing_since: Option<WallTime>,
     /// Why the rules for it can't be read, so that it is judged by the defaults; `None`: they can.
     pub rules_error: Option<String>,
 }
@@ -147,6 +150,11 @@ pub fn judge(facts: &Facts, rules: &Rules, now: WallTime) -> (Status, Vec<Reason
     }
     if let Some(since) = facts.events_held_since {
         found.add(Status::Warning, || Cause::EventsHeld { since });
+    }
+    if let Some(since) = facts.pin_missing_since
+        && now.0.saturating_sub(since.0) >= rules.certificate.pin_missing_for_ms
+    {
+        found.add(rules.certificate.pin_missing, || Cause::PinMissing { since });
     }
     if let Some(why) = &facts.rules_error {
         found.add(Status::Warning, || Cause::Rules { why: reason::short(why) });

@@ -44,6 +44,12 @@ pub fn explain(facts: &WhyFacts) -> String {
              allows, and none is lost that the device's spool has room for."
         )
     }));
+    sentences.extend(
+        facts
+            .pin_missing
+            .as_ref()
+            .map(|why| format!("Of the server's rotation: {why} ('musterctl certificate status').")),
+    );
     if facts.is_called {
         sentences.push("It is being called at this moment.".into());
     }

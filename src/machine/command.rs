@@ -7,7 +7,7 @@ use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch, RunId};
 use crate::wire::inventory::{Application, InventoryChange};
 use crate::wire::limits::FRAME_BODY_BYTES_MAX;
-use crate::wire::message::{Enrol, Enrolled, ErrorReport, Fork, Renew, Renewed, SyncReason, ToAgent};
+use crate::wire::message::{Enrol, Enrolled, ErrorReport, Fork, Renew, Renewed, SyncReason, ToAgent, Trust};
 use crate::wire::section::{ApplicationCondition, HostFacts, Section, SectionState};
 use crate::wire::settings::SettingsOrder;
 use crate::wire::statistics::Statistics;
@@ -97,6 +97,10 @@ pub enum Job {
     Fork(DeviceId),
     /// A device asks for a certificate for this key.
     Renew(DeviceId, Renew),
+    /// A device trusts something else than it should: all that it is to trust.
+    Trust(DeviceId),
+    /// A device has stored what it is to trust, which has this label.
+    NoteTrust(DeviceId, u64),
 }
 
 impl Job {
@@ -107,7 +111,11 @@ impl Job {
             Self::Section(update) => update.change.memory_bytes(),
             Self::Enrol(_) | Self::Runs(..) | Self::Statistics(..) => FRAME_BODY_BYTES_MAX,
             Self::Renew(_, renew) => size_of::<Self>() + renew.request.len(),
-            Self::DesiredState(_) | Self::MoreDesiredState(..) | Self::Fork(_) => size_of::<Self>(),
+            Self::DesiredState(_)
+            | Self::MoreDesiredState(..)
+            | Self::Fork(_)
+            | Self::Trust(_)
+            | Self::NoteTrust(..) => size_of::<Self>(),
         }
     }
 
@@ -124,6 +132,8 @@ impl Job {
             Self::Statistics(..) => JobOutcome::Statistics(StatisticsOutcome::Lost),
             Self::Fork(_) => JobOutcome::Fork(ForkOutcome::Failed),
             Self::Renew(..) => JobOutcome::Renewal(RenewalOutcome::Failed),
+            Self::Trust(_) => JobOutcome::Trust(None),
+            Self::NoteTrust(..) => JobOutcome::TrustNoted,
         }
     }
 }
@@ -213,6 +223,10 @@ pub enum JobOutcome {
     Statistics(StatisticsOutcome),
     /// Of a token for a copy of the device.
     Fork(ForkOutcome),
+    /// All that the device is to trust; `None`: that could not be worked out now.
+    Trust(Option<Box<Trust>>),
+    /// A device's trust is stored, or is named again on its next link.
+    TrustNoted,
     /// Of a renewal.
     Renewal(RenewalOutcome),
 }

@@ -151,6 +151,7 @@ impl Marks {
     const CALLED: u8 = 1;
     const RENEW: u8 = 4;
     const WAITING: u8 = 8;
+    const TRUST: u8 = 2;
 
     fn has(self, mark: u8) -> bool {
         self.0 & mark != 0
@@ -269,6 +270,17 @@ impl DeviceState {
     /// Notes that.
     pub fn set_to_renew(&mut self, is_to_renew: bool) {
         self.marks.set(Marks::RENEW, is_to_renew);
+    }
+
+    /// Whether it has stored what it is to trust now ([`Trust`](crate::wire::message::Trust)).
+    #[must_use]
+    pub fn has_trust(&self) -> bool {
+        self.marks.has(Marks::TRUST)
+    }
+
+    /// Notes that.
+    pub fn set_trust(&mut self, has_trust: bool) {
+        self.marks.set(Marks::TRUST, has_trust);
     }
 
     /// The journal position that must be durable before the last event may be acknowledged.

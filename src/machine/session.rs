@@ -13,6 +13,7 @@
 
 mod copies;
 mod events;
+mod probe;
 mod sync;
 mod upload;
 
@@ -22,8 +23,10 @@ mod large_tests;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trust_tests;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::close::CloseReason;
 use super::command::{
@@ -31,10 +34,10 @@ use super::command::{
     SectionOutcome,
 };
 use super::device_state::DeviceState;
-use super::rate::{self, EventRate, Owed, WAKE_MICROSECONDS};
+use super::rate::{self, EventRate, Owed};
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::message::{
-    ErrorCode, ErrorReport, Goodbye, Later, MessageError, Probe, Probed, SyncNow, ToAgent, ToServer,
+    ErrorCode, ErrorReport, Goodbye, Later, MessageError, SyncNow, ToAgent, ToServer,
 };
 use crate::wire::time::{CoarseMoment, Moment, Now};
 use events::EventFlow;
@@ -101,6 +104,8 @@ pub struct SyncPolicy {
     pub notice_port: Option<u16>,
     /// Share of the log that the events of one device may take.
     pub event_rate: EventRate,
+    /// Names what devices are to trust; 0: nothing does, and none is told.
+    pub trust_label: u64,
 }
 
 /// The server's half of one link.
@@ -121,7 +126,15 @@ enum State {
     /// A copy of this device, which is sent to enrol anew: the token for that is with a worker.
     Forking(DeviceId),
     /// A device of the fleet.
-    Known { device: DeviceId, phase: Phase, spoke: bool, reports: u8, events: EventFlow },
+    Known {
+        device: DeviceId,
+        phase: Phase,
+        spoke: bool,
+        /// Whether it has named on this link what it trusts.
+        names_trust: bool,
+        reports: u8,
+        events: EventFlow,
+    },
     /// The link is about to close; whatever still comes is ignored.
     Closing { device: Option<DeviceId> },
 }
@@ -168,7 +181,9 @@ impl Session {
             Some(device) => {
                 let phase = Phase::Resting { heartbeat: None };
                 let events = EventFlow::default();
-                (State::Known { device, phase, spoke: false, reports: 0, events }, FIRST_MESSAGE_SECONDS)
+                let known =
+                    State::Known { device, phase, spoke: false, names_trust: false, reports: 0, events };
+                (known, FIRST_MESSAGE_SECONDS)
             }
         };
         let deadline = CoarseMoment::not_before(now.moment.plus_seconds(seconds));
@@ -218,7 +233,7 @@ impl Session {
                 let reason = "the enrolment is still being worked on";
                 return self.report_fault(ErrorCode::Unexpected, reason, out);
             }
-            (State::Known { device, phase, spoke, reports, events: flow }, message) => {
+            (State::Known { device, phase, spoke, names_trust, reports, events: flow }, message) => {
                 let Some(record) = record.filter(|record| record.device == *device) else {
                     return self.removed(out);
                 };
@@ -226,7 +241,10 @@ impl Session {
                 *spoke = true;
                 let before = out.len();
                 match message {
-                    ToServer::Sync(sync) => sync::begin(phase, record, &sync, policy, now, out),
+                    ToServer::Sync(sync) => {
+                        let is_to_trust = sync::hear_trust(names_trust, reports, record, &sync, policy, out);
+                        sync::begin(phase, record, &sync, is_to_trust, policy, now, out);
+                    }
                     ToServer::Part(part) => sync::take_part(phase, *part, out),
                     ToServer::Events(events) => {
                         if let Err(message) = flow.take(record, &events, policy.event_rate, now, out) {
@@ -254,7 +272,7 @@ impl Session {
                         take_report(reports, Job::Statistics(*device, statistics), policy, out);
                     }
                     ToServer::Probe(probe) => {
-                        let answer = probed(record, probe, policy, now, out);
+                        let answer = probe::probed(record, probe, policy, now, out);
                         out.push(Command::Send(answer));
                     }
                     ToServer::Renew(renew) if *reports < REPORTS_MAX => {
@@ -331,7 +349,7 @@ impl Session {
                     out.push(Command::Send(ToAgent::RunsStored(stored)));
                 }
             }
-            (State::Known { reports, .. }, JobOutcome::Statistics(_)) => {
+            (State::Known { reports, .. }, JobOutcome::Statistics(_) | JobOutcome::TrustNoted) => {
                 *reports = reports.saturating_sub(1);
             }
             (State::Known { reports, .. }, JobOutcome::Renewal(outcome)) => {
@@ -353,7 +371,7 @@ impl Session {
             ) => self.removed(out),
             (
                 State::Known { phase, .. },
-                outcome @ (JobOutcome::Section(..) | JobOutcome::DesiredState(_)),
+                outcome @ (JobOutcome::Section(..) | JobOutcome::DesiredState(_) | JobOutcome::Trust(_)),
             ) => {
                 let Some(record) = record else {
                     return self.removed(out);
@@ -551,38 +569,6 @@ impl Session {
 
 fn report(code: ErrorCode, reason: &str) -> Command<'static> {
     Command::Send(ToAgent::Error(ErrorReport { code, message: reason.to_owned() }))
-}
-
-/// The answer to a device that looks whether everything works; the wake that it asked for goes ahead of it.
-fn probed(
-    record: &mut DeviceState,
-    probe: Probe,
-    policy: &SyncPolicy,
-    now: &Now,
-    out: &mut Vec<Command<'_>>,
-) -> ToAgent {
-    let address =
-        policy.peer.filter(|_| probe.udp_port != 0).map(|peer| SocketAddr::new(peer, probe.udp_port));
-    let mut wake_counter = None;
-    if let Some(address) = address {
-        if let Err(seconds) = record.allowance.take_wake(now.moment) {
-            let message = format!(
-                "a device may have {} wakes a minute sent to it for a check: try again in {seconds} s",
-                60_000_000 / WAKE_MICROSECONDS
-            );
-            return ToAgent::Error(ErrorReport { code: ErrorCode::Unexpected, message });
-        }
-        let counter = record.next_wake_counter(now.wall);
-        out.push(Command::Probe { address, counter });
-        wake_counter = Some(counter);
-    }
-    ToAgent::Probed(Probed {
-        clock: now.wall,
-        notice_counter: record.notice_counter,
-        wake_counter,
-        address: policy.peer.map(|peer| peer.to_string()).unwrap_or_default(),
-        notice_port: policy.notice_port,
-    })
 }
 
 /// Has what a device reports stored. Without room it is let go: what matters is said again until it is

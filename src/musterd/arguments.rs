@@ -67,6 +67,9 @@ read back; an older one of that name stays until then. Everything that was ackno
 
 DIR must be empty or not there yet. It says at the end what devices will do.")]
     Restore(Restore),
+    /// The key by which devices accept a server that has lost its own
+    #[command(subcommand)]
+    RecoveryKey(RecoveryKeyCommand),
     /// Read the event log; changes nothing
     #[command(subcommand)]
     Journal(JournalCommand),
@@ -148,6 +151,37 @@ pub(crate) struct Restore {
     /// Data directory to make: an empty one, or one that is not there yet
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
+}
+
+/// `recovery-key`
+#[derive(Subcommand, Debug)]
+pub(crate) enum RecoveryKeyCommand {
+    /// Make one, print its private part once, and have devices store its pin; also while the server runs
+    #[command(after_help = "Examples:
+  musterd recovery-key create --data /srv/muster > /media/safe/recovery-key.pem
+
+The private part is stored nowhere: keep it off this machine. Another one takes the place of one that is there, once
+devices have stored its pin.")]
+    Create(Place),
+    /// Make everything of identity/ anew, so that devices accept it by the recovery key; the server is
+    /// stopped
+    #[command(after_help = "Examples:
+  musterd recovery-key use --key-file /media/safe/recovery-key.pem --data /srv/muster
+
+For a server whose key, authority or secret is lost or stolen, or that was restored from a backup of before a rotation.
+Devices keep their certificates and records, and need no visit.")]
+    Use(UseRecoveryKey),
+}
+
+/// `recovery-key use`
+#[derive(Args, Debug, Clone)]
+pub(crate) struct UseRecoveryKey {
+    /// The recovery key, as 'musterd recovery-key create' printed it; '-': standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    /// Configuration and data.
+    #[command(flatten)]
+    pub(crate) place: Place,
 }
 
 /// `journal`

@@ -7,6 +7,7 @@ mod configuration;
 #[cfg(feature = "demo")]
 mod demo;
 mod journal;
+mod recovery_key;
 mod run;
 
 use std::ffi::OsString;
@@ -74,6 +75,7 @@ fn dispatch(
         Some(Command::Journal(command)) => journal::command(&command),
         Some(Command::Backup(arguments)) => backup::command(&arguments),
         Some(Command::Restore(arguments)) => backup::restore(&arguments),
+        Some(Command::RecoveryKey(command)) => recovery_key::command(&command),
         Some(Command::CheckConfig(check)) => configuration::check(&check),
         // clap takes the first for the program's name.
         #[cfg(feature = "demo")]

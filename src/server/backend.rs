@@ -172,6 +172,7 @@ impl Services for LiveBackend {
             peer: None,
             notice_port: self.notice_port,
             event_rate: self.event_rate(),
+            trust_label: self.store.table().trust_label(),
         }
     }
 

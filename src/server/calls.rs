@@ -119,6 +119,8 @@ pub(super) struct CallDriver {
     load: Arc<Load>,
     /// Wakes that devices asked for, the oldest first: at most [`PROBES_MAX`].
     probes: VecDeque<Outgoing>,
+    /// Wakes by the former secret's keys, each behind the one that it repeats: at most [`PROBES_MAX`].
+    former: VecDeque<Outgoing>,
 }
 
 /// The parts of the server that a [`CallDriver`] works with.
@@ -153,8 +155,8 @@ impl CallThread {
             next_operation: AtomicU64::new(NO_OPERATION + 1),
             load: load.clone(),
         };
-        let (wake_scheduler, probes) = (WakeScheduler::new(seed), VecDeque::new());
-        let owner = CallDriver { wake_scheduler, tools, waiting, load, probes };
+        let (wake_scheduler, probes, former) = (WakeScheduler::new(seed), VecDeque::new(), VecDeque::new());
+        let owner = CallDriver { wake_scheduler, tools, waiting, load, probes, former };
         let thread = Builder::new()
             .name("datagrams".into())
             .spawn(move || {
@@ -185,8 +187,13 @@ impl CallDriver {
         let device = Notice::claimed(bytes)?;
         // An invented id costs one look into the table, and no key is worked out for it.
         self.tools.table.with(device, |_| ()).ok_or(DropReason::OtherDevice)?;
-        let key = self.tools.identity.datagram_key(DatagramPurpose::Notice, device);
-        let notice = Notice::open(bytes, &key)?;
+        let identity = &self.tools.identity;
+        let key = identity.datagram_key(DatagramPurpose::Notice, device);
+        let notice = Notice::open(bytes, &key).or_else(|reason| {
+            // A device that has not stored the new keys yet is still heard.
+            let former = identity.former_datagram_key(DatagramPurpose::Notice, device).ok_or(reason)?;
+            Notice::open(bytes, &former)
+        })?;
         let taken = self.tools.table.with(device, |record| {
             let is_new = notice.counter > record.notice_counter;
             if is_new && !record.allowance.take_notice(now.moment) {
@@ -216,9 +223,19 @@ impl CallDriver {
         })
     }
 
-    fn sealed(&self, device: DeviceId, to: SocketAddr, reason: WakeReason, counter: u32) -> Outgoing {
-        let key = self.tools.identity.datagram_key(DatagramPurpose::Wake, device);
-        Outgoing { to, bytes: Wake { device, reason, counter }.seal(&key).to_vec() }
+    /// A wake. For a device that may not have stored the key of another secret yet the same with its former
+    /// key waits behind it; the device takes one of the two.
+    fn sealed(&mut self, device: DeviceId, to: SocketAddr, reason: WakeReason, counter: u32) -> Outgoing {
+        let identity = &self.tools.identity;
+        let wake = Wake { device, reason, counter };
+        let seal = |key| Outgoing { to, bytes: wake.seal(&key).to_vec() };
+        if let Some(former) = identity.former_datagram_key(DatagramPurpose::Wake, device)
+            && self.tools.table.with(device, |record| !record.has_trust()).unwrap_or(false)
+            && self.former.len() < PROBES_MAX
+        {
+            self.former.push_back(seal(former));
+        }
+        seal(identity.datagram_key(DatagramPurpose::Wake, device))
     }
 
     fn report(&self, operation: u64, device: DeviceId, outcome: CallOutcome) {
@@ -282,6 +299,9 @@ impl PortOwner for CallDriver {
     }
 
     fn poll(&mut self, now: &Now) -> Option<Outgoing> {
+        if let Some(wake) = self.former.pop_front() {
+            return Some(wake);
+        }
         // Calls come first: their number in a second is limited.
         while let Some(action) = self.wake_scheduler.poll(now.moment) {
             match action {

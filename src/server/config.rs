@@ -21,7 +21,7 @@ pub use crate::configuration::{ConfigError, parse_address};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::machine::device_state::STORED_INTERVAL_SECONDS_MAX;
 use crate::machine::rate::EventRate;
-use crate::paths::{PathProblem, check_directory, check_socket, check_socket_length};
+use crate::paths::{PathProblem, check_directory, check_file, check_socket, check_socket_length};
 use crate::wire::clone_policy::ClonePolicy;
 
 /// The port of both protocols, when an address names none.
@@ -83,6 +83,8 @@ pub struct Config {
     pub journal: JournalConfig,
     /// Scheduled backups.
     pub backup: BackupConfig,
+    /// A certificate of another authority.
+    pub tls: TlsConfig,
     /// Lowest level of the lines on standard error.
     pub log_level: log::LevelFilter,
     /// Settings for the whole process. Not in the file: the program decides.
@@ -100,6 +102,7 @@ struct File {
     identity: IdentityConfig,
     journal: JournalConfig,
     backup: BackupConfig,
+    tls: TlsConfig,
     log: LogSection,
 }
 
@@ -133,6 +136,36 @@ pub struct AdminConfig {
     /// Unix socket, mode 0600; `None`: `admin.sock` in the data directory.
     #[serde(deserialize_with = "configuration::path")]
     pub socket: Option<PathBuf>,
+}
+
+/// A certificate of another authority than the server's own. Devices accept it because the server's own key
+/// vouches for it, whatever its issuer and however often it is renewed.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// PEM file of the certificate; further ones in it are left alone.
+    #[serde(deserialize_with = "configuration::path")]
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its private key.
+    #[serde(deserialize_with = "configuration::path")]
+    pub key: Option<PathBuf>,
+}
+
+impl TlsConfig {
+    /// Both files, when they are named.
+    #[must_use]
+    pub fn files(&self) -> Option<(&Path, &Path)> {
+        self.certificate.as_deref().zip(self.key.as_deref())
+    }
+
+    fn check(&self, source: Source<'_>) -> Result<(), ConfigError> {
+        let (key, other) = match (&self.certificate, &self.key) {
+            (Some(_), None) => ("tls.certificate", "key"),
+            (None, Some(_)) => ("tls.key", "certificate"),
+            _ => return Ok(()),
+        };
+        Err(source.wrong(key, &format!("needs its counterpart: set {other} in [tls], too")))
+    }
 }
 
 /// Links of devices.
@@ -332,7 +365,7 @@ impl Default for Config {
 }
 
 impl From<File> for Config {
-    fn from(File { server, admin, links, sync, identity, journal, backup, log }: File) -> Self {
+    fn from(File { server, admin, links, sync, identity, journal, backup, tls, log }: File) -> Self {
         Self {
             data_directory: server.data_directory,
             listen: server.listen,
@@ -346,6 +379,7 @@ impl From<File> for Config {
             identity,
             journal,
             backup,
+            tls,
             log_level: log.level,
             process: ProcessOptions::default(),
         }
@@ -382,6 +416,7 @@ impl Config {
         let config = Self::from(source.parse::<File>()?);
         config.journal.check(source)?;
         config.backup.check(source)?;
+        config.tls.check(source)?;
         Ok(config)
     }
 
@@ -438,6 +473,10 @@ impl Config {
         // A fault of a directory is a fault of everything in it.
         problems.truncate(1);
         problems.extend(self.check_admin_socket().err());
+        if let Some((certificate, key)) = self.tls.files() {
+            let files = [("tls.certificate", certificate), ("tls.key", key)];
+            problems.extend(files.iter().filter_map(|(setting, path)| check_file(setting, path).err()));
+        }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
@@ -499,6 +538,7 @@ impl Config {
         note!(journal.device_rate, "journal.device_rate", applied);
         note!(journal.device_burst, "journal.device_burst", applied);
         note!(backup, "backup", applied);
+        note!(tls, "tls", applied);
         note!(log_level, "log.level", applied);
         diff
     }
@@ -513,6 +553,7 @@ impl Config {
             identity: new.identity.clone(),
             journal: JournalConfig { segment_bytes: self.journal.segment_bytes, ..new.journal.clone() },
             backup: new.backup.clone(),
+            tls: new.tls.clone(),
             log_level: new.log_level,
             ..self.clone()
         }

@@ -12,6 +12,7 @@ use super::ServerError;
 use super::clock_watch::ClockWatch;
 use super::panic_guard::{Failures, PanicGuard, ServerFailure};
 use super::presence::Rounds;
+use super::presented::Presented;
 use super::sequences::{Round, WriteBack};
 use super::tickets::TicketRounds;
 use super::trim::{Trim, Trimmer};
@@ -27,7 +28,8 @@ use crate::store::Store;
 /// replayed from the journal at start; only the times a device was last seen can be lost.
 const WRITE_BACK_SECONDS: u64 = 10;
 
-/// Interval at which it is checked whether a new key of session tickets is due. A key that can't be stored is
+/// Interval at which it is checked whether a new key of session tickets is due, and whether the `[tls]` files
+/// have changed. A key that can't be stored is
 /// tried again as often, and each time is a line in the log.
 const TICKET_LOOK_SECONDS: u64 = 60;
 
@@ -44,6 +46,7 @@ pub(super) struct Control {
     /// Whether the process's owner lets the server give its memory back.
     pub(super) gives_memory_back: bool,
     pub(super) tickets: TicketRounds,
+    pub(super) presented: Arc<Presented>,
     pub(super) failures: Failures,
 }
 
@@ -106,7 +109,10 @@ impl Control {
                     self.tell_of(&mut strangers, now.saturating_duration_since(started).as_secs());
                     self.look().await;
                 }
-                _ = ticket_looks.tick() => self.tickets.look(self.context.clock.known()),
+                _ = ticket_looks.tick() => {
+                    self.tickets.look(self.context.clock.known());
+                    self.presented.look();
+                }
             }
         };
         self.tell_of(&mut strangers, u64::MAX);

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::identity::{DatagramPurpose, Identity, Wanted};
+use super::identity::{Identity, Wanted};
 use crate::machine::command::EnrolmentOutcome;
 use crate::store::{EnrolledDevice, Enrolment, Store, StoreError, TokenRefusal};
 use crate::wire::id::DeviceId;
@@ -48,15 +48,16 @@ pub fn enrol(
             if enrolled.former.is_some() {
                 taken_over(enrolled.device);
             }
+            let trust = identity.trust(enrolled.device);
             done(EnrolmentOutcome::Enrolled(Box::new(Enrolled {
                 device: enrolled.device,
                 name: enrolled.name,
                 certificate: issued.der,
-                pins: identity.pins(),
-                wake_key: identity.datagram_key(DatagramPurpose::Wake, enrolled.device),
-                notice_key: identity.datagram_key(DatagramPurpose::Notice, enrolled.device),
-                trust_label: 0,
-                voucher_floor: 0,
+                pins: trust.pins,
+                wake_key: trust.wake_key,
+                notice_key: trust.notice_key,
+                trust_label: trust.label,
+                voucher_floor: trust.voucher_floor,
                 is_waiting: enrolled.is_waiting,
             })));
         }

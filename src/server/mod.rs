@@ -22,6 +22,7 @@ pub mod members;
 mod panic_guard;
 mod ports;
 pub mod presence;
+mod presented;
 pub mod process;
 mod renewal;
 mod running;
@@ -30,6 +31,7 @@ pub mod sequences;
 mod start;
 mod tickets;
 mod trim;
+mod trusted;
 pub mod warnings;
 mod workers;
 
@@ -56,8 +58,10 @@ use crate::wire::id::CertificateHash;
 use backend::LiveBackend;
 use config::{Config, ReloadDiff};
 use data_directory::DataDirectoryError;
-use identity::IdentityError;
+use identity::{Identity, IdentityError};
 pub use panic_guard::ServerFailure;
+use presented::Presented;
+pub use presented::TlsFilesError;
 use running::Running;
 
 /// Why a server did not start, or did not end well.
@@ -106,6 +110,9 @@ pub enum ServerError {
     /// Its certificate can't be used for TLS.
     #[error(transparent)]
     Tls(#[from] ChannelError),
+    /// A certificate of another authority.
+    #[error(transparent)]
+    TlsFiles(#[from] TlsFilesError),
     /// A reactor.
     #[error(transparent)]
     Reactor(#[from] ReactorError),
@@ -153,7 +160,8 @@ impl FailureWatch {
 pub struct Server {
     config: Config,
     addresses: Vec<SocketAddr>,
-    certificate: CertificateHash,
+    identity: Arc<Identity>,
+    presented: Arc<Presented>,
     is_first_start: bool,
     store: Store,
     backend: Arc<LiveBackend>,
@@ -243,7 +251,7 @@ impl Server {
     /// The hash of the server's certificate.
     #[must_use]
     pub fn certificate(&self) -> CertificateHash {
-        self.certificate
+        self.identity.certificate_hash()
     }
 
     /// Whether the data directory was empty: the identity was made just now.
@@ -262,11 +270,14 @@ impl Server {
     /// not changed.
     ///
     /// # Errors
-    /// When the store can't be asked for the devices that a new interval concerns; the old configuration is
-    /// in force then.
+    /// When the store can't be asked for the devices that a new interval concerns, or the `[tls]` files can't
+    /// be used; the old configuration is in force then.
     pub fn reload(&mut self, new: &Config) -> Result<ReloadDiff, ServerError> {
         let diff = self.config.reload_diff(new);
         let config = self.config.reloaded(new);
+        // First, as it may be refused: then nothing has changed. Also when the names are the same, as what is
+        // in the files may not be.
+        self.presented.configure(&config.tls)?;
         self.store.devices().set_default_interval(event_log::seconds(config.sync.interval))?;
         self.archive.set_retention(warnings::retention(&config.journal));
         self.journal.set_retention(Some(event_log::retention(&config.journal)))?;

@@ -23,11 +23,13 @@ use super::members::Issued;
 use super::panic_guard::{Failures, PanicGuard, ServerFailure};
 use super::ports::Ports;
 use super::presence::{Announcer, Rounds};
+use super::presented::Presented;
 use super::running::Running;
 use super::scheduler::SchedulerThread;
 use super::sequences::WriteBack;
 use super::tickets::TicketRounds;
 use super::trim::Trimmer;
+use super::trusted::Trusted;
 use super::workers::{self, Tools};
 use super::workers::{JOBS_MAX, JobReceiver, jobs};
 use super::{Server, ServerError};
@@ -123,6 +125,7 @@ struct Parts {
     announcer: Announcer,
     backend: Arc<LiveBackend>,
     tickets: TicketRounds,
+    presented: Arc<Presented>,
     reactors: Vec<Reactor<LiveBackend>>,
     mailboxes: ReactorMailboxes,
 }
@@ -161,8 +164,9 @@ impl Parts {
         });
         backend.set(config, sizes.persistent_max);
         let tickets = TicketRounds::start(store.clone(), identity.clone(), clock.known())?;
-        let (certificate, key) = (identity.server_certificate_der(), identity.server_private_key_der());
-        let tls = ServerTls::new(certificate, key, backend.members.clone())?.with_tickets(tickets.keys());
+        let (shown, key) = (identity.chain(), identity.server_private_key_der());
+        let tls = ServerTls::new(&shown[0], &key, backend.members.clone())?.with_tickets(tickets.keys());
+        let presented = Arc::new(Presented::new(identity.clone(), tls.clone(), &config.tls)?);
         let mut reactors = Vec::new();
         for (number, listener) in (0u8..).zip(listeners) {
             reactors.push(Reactor::new(
@@ -189,6 +193,7 @@ impl Parts {
             announcer,
             backend,
             tickets,
+            presented,
             reactors,
             mailboxes,
         })
@@ -204,7 +209,7 @@ impl Parts {
         received: Receiver<ServerFailure>,
     ) -> Result<Server, ServerError> {
         let Self { stored, addresses, udp, udp_address, counters, permits, .. } = self;
-        let Self { assignments, announcer, backend, tickets, reactors, mailboxes, .. } = self;
+        let Self { assignments, announcer, backend, tickets, presented, reactors, mailboxes, .. } = self;
         let Stored { is_first_start, identity, store, clock, clock_change, .. } = stored;
         let Stored { journal, flusher, preallocator, archive, .. } = stored;
         let failures = running.failures.clone();
@@ -252,10 +257,20 @@ impl Parts {
         let backups = BackupService::start(source, config.backup.clone(), announcer.clone(), wall)?;
         let backups = Arc::new(backups);
         running.backups = Some(backups.clone());
+        let trusted = Trusted {
+            identity: identity.clone(),
+            presented: presented.clone(),
+            store: store.clone(),
+            notifier: Arc::new(waker.clone()),
+            announcer: announcer.clone(),
+            clock: clock.clone(),
+        };
+        trusted.begin()?;
         let links_max = Arc::new(AtomicU64::new(sizes.links_max));
         let persistent_max = Arc::new(AtomicU64::new(sizes.persistent_max));
         let context = AdminContext {
             backups,
+            certificates: Arc::new(trusted),
             device_notifier: Arc::new(waker),
             calls: calls.clone(),
             store: store.clone(),
@@ -273,7 +288,6 @@ impl Parts {
             }),
             info: ServerInfo {
                 version: env!("CARGO_PKG_VERSION"),
-                certificate: identity.certificate_hash(),
                 addresses: addresses.iter().map(ToString::to_string).collect(),
                 interval_seconds: seconds(config.sync.interval),
             },
@@ -293,6 +307,7 @@ impl Parts {
             trimmer: Trimmer::default(),
             gives_memory_back: config.process.keep_memory_small,
             tickets,
+            presented: presented.clone(),
             failures: failures.clone(),
         })?);
 
@@ -309,7 +324,8 @@ impl Parts {
         }
         Ok(Server {
             addresses,
-            certificate: identity.certificate_hash(),
+            identity,
+            presented,
             is_first_start,
             store,
             backend,

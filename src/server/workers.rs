@@ -102,6 +102,15 @@ impl Tools {
                 let (identity, life) = (&self.identity, &self.certificate_life);
                 renewal::renew(&self.store, identity, device, &request, life, now, done);
             }
+            Job::Trust(device) => done(JobOutcome::Trust(Some(Box::new(self.identity.trust(device))))),
+            Job::NoteTrust(device, label) => {
+                self.store.devices().note_trust(device, label, move |stored| {
+                    if let Err(error) = stored {
+                        log::debug!("device {device}: what it trusts is stored when it comes again: {error}");
+                    }
+                    done(JobOutcome::TrustNoted);
+                });
+            }
             Job::Enrol(request) => match enrolment::new_device_id() {
                 Ok(device) => {
                     // The time by which a token's life is judged: a step of the clock does not end it.

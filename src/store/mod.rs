@@ -48,8 +48,8 @@ pub use desired_state::DesiredChange;
 pub use devices::{
     CreatedToken, DeviceCertificate, DeviceChange, DeviceChanged, DeviceSettings, DeviceStatus, Devices,
     EnrolledDevice, Enrolment, Former, GROUP_DEPTH_MAX, GroupChange, GroupOutcome, Invited, Judged, NewToken,
-    PersistentLinkChanges, Slice, TokenRefusal, UNKNOWN_MAX, UnknownDevice, Verdict, WAITING_MAX,
-    WAITING_MILLISECONDS, normal_path, table,
+    PersistentLinkChanges, Slice, TokenRefusal, TrustCounts, UNKNOWN_MAX, UnknownDevice, Verdict,
+    WAITING_MAX, WAITING_MILLISECONDS, normal_path, table,
 };
 pub use error::StoreError;
 pub use health::{Failing, LogBlocked};

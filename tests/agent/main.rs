@@ -18,3 +18,4 @@ mod renewal;
 mod settings;
 mod task_flow;
 mod tasks;
+mod trust;

@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 pub(crate) use super::script::SYNCED;
-use super::script::{ClosedLinks, Log, NoBackups, Notifications, Numbers, Script};
+use super::script::{ClosedLinks, Log, NoBackups, Notifications, Numbers, OneCertificate, Script};
 use super::{musterctl, now};
 
 /// A running administration API.
@@ -78,9 +78,9 @@ impl AdminServer {
             log: Arc::clone(&self.log) as Arc<dyn EventLog>,
             gauges: Arc::new(Numbers),
             backups: Arc::new(NoBackups),
+            certificates: Arc::new(OneCertificate),
             info: ServerInfo {
                 version: "0.0.0-test",
-                certificate: CertificateHash([0xab; 32]),
                 addresses: vec!["127.0.0.1:13000".into()],
                 interval_seconds: 900,
             },

@@ -7,19 +7,20 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use muster::admin::{
-    Backups, BackupsBusy, Calls, CallsBusy, Deleted, DeviceNotifier, EventLog, Gauges, Links, LogRecord,
-    OutcomeSink, Visit,
+    Backups, BackupsBusy, Calls, CallsBusy, CertificateError, Certificates, Deleted, DeviceNotifier,
+    EventLog, Gauges, Links, LogRecord, OutcomeSink, Visit,
 };
 use muster::journal::ReadError;
 use muster::machine::device_state::LinkRef;
 use muster::machine::record;
 use muster::wire::api::{
-    BackupStatus, CallOutcome, CallVia, CloseCount, DatagramTotals, EventTotals, JournalCondition,
-    JournalDamage, JournalStatus, Limit, LinkTotals, WarningsStatus,
+    BackupStatus, CallOutcome, CallVia, CertificateChange, CertificateStage, CertificateStatus, CloseCount,
+    DatagramTotals, EventTotals, JournalCondition, JournalDamage, JournalStatus, Limit, LinkTotals,
+    RecoveryKey, WarningsStatus,
 };
 use muster::wire::datagram::WakeReason;
 use muster::wire::event::{Event, Severity};
-use muster::wire::id::{DeviceId, Epoch};
+use muster::wire::id::{CertificateHash, DeviceId, Epoch};
 use muster::wire::time::WallTime;
 
 use super::{event, now};
@@ -191,6 +192,31 @@ impl Backups for NoBackups {
 
     fn status(&self) -> BackupStatus {
         BackupStatus::default()
+    }
+}
+
+/// A server whose certificate stays as it is.
+pub(crate) struct OneCertificate;
+
+impl Certificates for OneCertificate {
+    fn hash(&self) -> CertificateHash {
+        CertificateHash([0xab; 32])
+    }
+
+    fn stage(&self) -> CertificateStage {
+        CertificateStage::Current
+    }
+
+    fn status(&self) -> Result<CertificateStatus, CertificateError> {
+        Err(CertificateError::Failed("this server has none".to_owned()))
+    }
+
+    fn change(&self, change: &CertificateChange) -> Result<CertificateStatus, CertificateError> {
+        Err(CertificateError::Refused(format!("no {} here", change.step)))
+    }
+
+    fn create_recovery_key(&self) -> Result<RecoveryKey, CertificateError> {
+        Err(CertificateError::Refused("no recovery key here".to_owned()))
     }
 }
 

@@ -112,6 +112,7 @@ impl World {
             Action::EventsHeld { .. }
             | Action::SyncFinished(_)
             | Action::Fork(_)
+            | Action::TakeTrust(_)
             | Action::MakeRequest
             | Action::StoreCertificate(_)
             | Action::Show(_)

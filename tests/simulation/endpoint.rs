@@ -267,6 +267,7 @@ impl World {
             None => device.0.is_multiple_of(2),
         };
         SyncPolicy {
+            trust_label: 0,
             server_epoch: self.server.server_epoch,
             next_seconds: 60 + u32::try_from(self.random.up_to(60)).unwrap_or(0),
             interval_seconds: 120,

@@ -268,8 +268,9 @@ impl World {
             Job::Renew(..) => JobOutcome::Renewal(RenewalOutcome::Failed),
             Job::Statistics(..) => JobOutcome::Statistics(StatisticsOutcome::Stored),
             Job::Fork(_) => JobOutcome::Fork(ForkOutcome::Failed),
-            Job::Enrol(_) | Job::MoreDesiredState(..) => {
-                return Err("an enrolment, or a part of a small desired state".into());
+            // Devices name nothing here that they trust.
+            Job::Enrol(_) | Job::MoreDesiredState(..) | Job::Trust(_) | Job::NoteTrust(..) => {
+                return Err("an enrolment, a part of a small desired state, or certificates".into());
             }
         })
     }

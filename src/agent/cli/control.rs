@@ -89,6 +89,7 @@ fn offline(context: &Context) -> Result<Status, CommandError> {
         status.name = Some(identity.name.clone());
         status.server = Some(identity.server.clone());
         status.certificate = CertificateStatus::of(&identity);
+        status.pins = identity.pin_hashes().iter().map(ToString::to_string).collect();
     }
     Ok(status)
 }
@@ -120,6 +121,9 @@ pub(super) fn table(status: &Status) -> String {
             "certificate",
             &format_args!("number {number} ({key_type}), until {expires_at}, is renewed about {renews_at}"),
         );
+    }
+    for pin in &status.pins {
+        line("accepts", &format_args!("certificate {pin}"));
     }
     line("state", &status.state.replace('_', " "));
     for (name, time) in [

@@ -109,6 +109,12 @@ impl Datagrams {
         self.counters.forget_wakes();
     }
 
+    /// The server has other keys for this device.
+    pub fn set_keys(&mut self, wake_key: DatagramKey, notice_key: DatagramKey) {
+        self.wake_key = Zeroizing::new(wake_key);
+        self.notice_key = Zeroizing::new(notice_key);
+    }
+
     /// Reach of the device now.
     #[must_use]
     pub fn reach(&self) -> Reach {

@@ -189,6 +189,9 @@ pub struct Status {
     /// The certificate that it shows there.
     #[serde(default)]
     pub certificate: Option<CertificateStatus>,
+    /// SHA-256 of each certificate of the server, and of the recovery key, that is accepted.
+    #[serde(default)]
+    pub pins: Vec<String>,
     /// `connected`, `connecting`, `waiting` (for the next sync or try), `waiting_for_approval` (by an
     /// administrator of the server), `stopped`, `not_enrolled`, or `waiting_to_enrol`: it does so by itself
     /// while the agent runs.

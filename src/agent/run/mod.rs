@@ -17,6 +17,7 @@ mod reload;
 mod renewal;
 mod sections;
 mod server;
+mod trust;
 
 use std::io;
 use std::path::Path;
@@ -409,6 +410,7 @@ impl Agent {
                     "this device has sent more events than the server takes of one device at once: the others \
                      stay in the spool and are sent at the server's rate, the next in {seconds} s"
                 ),
+                Action::TakeTrust(trust) => self.take_trust(now, &trust),
                 Action::RaiseNoticeCounter { counter } => {
                     self.datagrams.raise_notice(counter);
                     self.machine.set_reach(self.datagrams.reach());

@@ -104,6 +104,7 @@ impl Agent {
             name: Some(self.identity.name.clone()),
             server: Some(self.connection.server().to_string()),
             certificate: CertificateStatus::of(&self.identity),
+            pins: self.identity.pin_hashes().iter().map(ToString::to_string).collect(),
             state: state.to_owned(),
             connected_since: self.connected_since,
             last_sync: self.last_sync,

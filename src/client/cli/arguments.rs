@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 
+use super::certificate::CertificateCommand;
 use super::policy::{PolicyCommand, SettingsCommand};
 use super::task::TaskCommand;
 use crate::client::Address;
@@ -68,6 +69,9 @@ pub(super) enum Command {
     /// Tasks: what devices are told to execute, and what became of it on each
     #[command(subcommand)]
     Task(TaskCommand),
+    /// The server's certificate: its rotation, and which devices are ready for it
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
     /// The server at a glance
     #[command(after_help = "Examples:
   musterctl status
@@ -133,6 +137,10 @@ pub(super) enum DeviceCommand {
         /// Only those whose status is ok, warning or critical
         #[arg(long)]
         status: Option<Status>,
+        /// Only those that have stored the server's certificates as they are now, or have not: stored or
+        /// missing
+        #[arg(long, value_parser = pins)]
+        pins: Option<bool>,
         /// Only those whose name or host name contains this text
         #[arg(long, value_name = "TEXT")]
         search: Option<String>,
@@ -421,6 +429,14 @@ fn since(text: &str) -> Result<Timestamp, String> {
     text.parse().map(Timestamp).map_err(|_| {
         format!("'{text}' is neither a time (RFC 3339, such as 2026-11-24T10:00:00Z) nor a duration (1h)")
     })
+}
+
+fn pins(text: &str) -> Result<bool, String> {
+    match text {
+        "stored" => Ok(true),
+        "missing" => Ok(false),
+        _ => Err("it must be stored or missing".to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -15,8 +15,9 @@ use crate::wire::settings::SettingsState;
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceCommand) -> Result<(), Failure> {
     match command {
-        DeviceCommand::List { group, presence, status, search } => {
-            let query = DeviceQuery { group, presence, status, search, ..DeviceQuery::default() };
+        DeviceCommand::List { group, presence, status, search, pins } => {
+            let query =
+                DeviceQuery { group, presence, status, search, has_pins: pins, ..DeviceQuery::default() };
             output.list(
                 &["NAME", "PRESENCE", "STATUS", "GROUP", "LAST SYNC (UTC)", "INTERVAL", "ID", "WHY"],
                 client.devices(query),

@@ -5,6 +5,7 @@
 
 mod application;
 mod arguments;
+mod certificate;
 mod device;
 mod event;
 mod group;
@@ -96,6 +97,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Policy(command) => policy::run(&mut client, &mut output, command),
         Command::Settings(command) => policy::run_settings(&mut client, &mut output, command),
         Command::Task(command) => task::run(&mut client, &mut output, command),
+        Command::Certificate(command) => certificate::run(&mut client, &mut output, command),
         Command::Status => status::run(&mut client, &mut output),
     }
 }

@@ -4,8 +4,8 @@ use super::Failure;
 use super::output::{Output, count, duration, size, time, time_or_nothing};
 use crate::client::Client;
 use crate::wire::api::{
-    BackupStatus, ClockCondition, ClockStatus, JournalCondition, JournalStatus, StoreCondition, StoreStatus,
-    WarningsStatus,
+    BackupStatus, CertificateStage, ClockCondition, ClockStatus, JournalCondition, JournalStatus,
+    StoreCondition, StoreStatus, WarningsStatus,
 };
 
 /// When the last was made and the next is due, and what is wrong.
@@ -121,7 +121,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
         ),
         ("clock", clock(&status.clock)),
         ("listens on", status.addresses.join(", ")),
-        ("certificate", format!("sha256 {}", status.certificate_sha256)),
+        ("certificate", format!("sha256 {}{}", status.certificate_sha256, rotation(status.certificate_stage))),
         (
             "devices",
             format!(
@@ -215,6 +215,15 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
         ),
         ("limits", limits.join(", ")),
     ])
+}
+
+/// Progress of a rotation of the certificate, in words.
+fn rotation(stage: CertificateStage) -> &'static str {
+    match stage {
+        CertificateStage::Current => "",
+        CertificateStage::Prepared => " (the next one is prepared: 'musterctl certificate status')",
+        CertificateStage::Switched => " (the former one is still pinned: 'musterctl certificate status')",
+    }
 }
 
 fn clock(clock: &ClockStatus) -> String {

@@ -97,6 +97,11 @@ pub enum Cause {
         /// It came with a certificate of this server that was not known here any more.
         was_unknown: bool,
     },
+    /// A rotation of the server's key is under way, and the device has not stored the next pin.
+    PinMissing {
+        /// Since when it should have.
+        since: WallTime,
+    },
     /// Its events wait on it, as it sends more than its rate.
     EventsHeld {
         /// Since when.
@@ -190,6 +195,10 @@ impl Reason {
             Cause::EventsHeld { since } => {
                 format!("it sends more events than it may, some wait on it {}", lasting(since))
             }
+            Cause::PinMissing { since } => format!(
+                "it has not stored the pin of the server's next certificate {}: it has to sync before 'musterctl certificate retire'",
+                lasting(since)
+            ),
             Cause::Rules { why } => format!("the rules for its status are wrong: {why}"),
             Cause::Certificate { expires_at, is_not_renewed } => {
                 let end = if *expires_at <= now {

@@ -129,18 +129,27 @@ impl Default for DiskRules {
     }
 }
 
-/// Time before its end at which a certificate is worth a word, in milliseconds.
+/// Time before its end at which a certificate is worth a word, in milliseconds, and a pin that is missing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CertificateRules {
     /// Less is a warning.
     pub warning_before_ms: Option<u64>,
     /// Less is critical, and so is an expired one.
     pub critical_before_ms: Option<u64>,
+    /// The device has not stored the pin of the server's next certificate.
+    pub pin_missing: Status,
+    /// After how long that counts, in milliseconds.
+    pub pin_missing_for_ms: u64,
 }
 
 impl Default for CertificateRules {
     fn default() -> Self {
-        Self { warning_before_ms: Some(30 * DAY_MS), critical_before_ms: Some(7 * DAY_MS) }
+        Self {
+            warning_before_ms: Some(30 * DAY_MS),
+            critical_before_ms: Some(7 * DAY_MS),
+            pin_missing: Status::Warning,
+            pin_missing_for_ms: DAY_MS,
+        }
     }
 }
 
@@ -222,6 +231,8 @@ impl Rules {
             "certificate" => keys!(value, path, self.certificate, {
                 "warning_before": warning_before_ms = duration_or_off,
                 "critical_before": critical_before_ms = duration_or_off,
+                "pin_missing": pin_missing = level,
+                "pin_missing_for": pin_missing_for_ms = duration,
             }),
             "clock" => keys!(value, path, self.clock, {
                 "warning_beyond": warning_beyond_ms = duration_or_off,

@@ -89,6 +89,7 @@ fn reasons_are_told_in_words_the_worst_first() {
         }),
         waits: None,
         events_held_since: Some(ago(1)),
+        pin_missing_since: Some(ago(24)),
         rules_error: Some("status.x: there is no such key".into()),
     };
     let (status, found) = texts(&facts, &Rules::default());
@@ -109,6 +110,7 @@ fn reasons_are_told_in_words_the_worst_first() {
             "warning task rotate of nginx failed 60 min ago: exit code 2",
             "warning two devices seem to use this identity for 2 h (heard from 192.0.2.1, 192.0.2.2): enrol one of them anew",
             "warning it sends more events than it may, some wait on it for 60 min",
+            "warning it has not stored the pin of the server's next certificate for 24 h: it has to sync before 'musterctl certificate retire'",
             "warning the rules for its status are wrong: status.x: there is no such key",
         ]
     );
@@ -270,7 +272,11 @@ prop_compose! {
                 drifted: settings.3,
             },
             disk: DiskRules { warning_below_percent: disk.0, critical_below_percent: disk.1 },
-            certificate: CertificateRules { warning_before_ms: certificate.0, critical_before_ms: certificate.1 },
+            certificate: CertificateRules {
+                warning_before_ms: certificate.0,
+                critical_before_ms: certificate.1,
+                ..CertificateRules::default()
+            },
             clock: ClockRules { warning_beyond_ms: clock.0, critical_beyond_ms: clock.1 },
         }
     }
@@ -306,6 +312,7 @@ prop_compose! {
             [SettingsState::Pending, SettingsState::Applied, SettingsState::Failed, SettingsState::Drifted];
         Facts {
             lost_since: lost.map(ago),
+            pin_missing_since: None,
             shared_identity: None,
             waits: None,
             applications: conditions

@@ -35,6 +35,7 @@ fn facts(presence: Presence) -> WhyFacts {
         waiting: None,
         clone_policy: None,
         events_held: None,
+        pin_missing: None,
         journal: JournalCondition::Ok,
         server_started_at: Timestamp(WallTime(0)),
     }

@@ -74,8 +74,7 @@ impl AgentMachine {
             }
             ToAgent::RenewNow => self.want_renewal(),
             ToAgent::Renewed(renewed) => self.renewed(renewed),
-            // Nothing here trusts anew yet.
-            ToAgent::Trust(_) => {}
+            ToAgent::Trust(trust) => self.actions.push_back(Action::TakeTrust(trust)),
         }
     }
 
@@ -99,7 +98,8 @@ impl AgentMachine {
                 saved.confirmed_revision = sent.revision;
             }
         }
-        let mut has_changed = udp_port != self.reach.udp_port;
+        // Another set of certificates may have been stored meanwhile.
+        let mut has_changed = udp_port != self.reach.udp_port || !up.has_named_identity;
         for (index, (_, sent)) in contents.iter().enumerate().filter_map(|(i, c)| Some((i, c.as_ref()?))) {
             has_changed |= self.state.sections[index].digest != sent.digest;
         }

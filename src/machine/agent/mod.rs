@@ -30,6 +30,8 @@ mod return_tests;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trust_tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -371,6 +373,12 @@ impl AgentMachine {
             up.has_named_identity = false;
         }
         self.identity = identity;
+    }
+
+    /// Trusts what has this label from now on, durably: the server is told so at once.
+    pub fn set_trust(&mut self, trust_label: u64) {
+        self.set_identity(SyncIdentity { trust_label, ..self.identity });
+        self.sync_wanted.get_or_insert(SyncReason::Changed);
     }
 
     /// The agent is about to end: no more syncs; what is in the spool is still delivered

@@ -8,7 +8,7 @@ use crate::machine::credentials::Credential;
 use crate::wire::digest::Digest;
 use crate::wire::id::{Epoch, RunId};
 use crate::wire::inventory::{self, Application};
-use crate::wire::message::{Fork, SyncReason};
+use crate::wire::message::{Fork, SyncReason, Trust};
 use crate::wire::section::{self, ApplicationCondition, HostFacts, Section};
 use crate::wire::settings::SettingsOrder;
 use crate::wire::task::{RunAck, RunOrder};
@@ -203,6 +203,9 @@ pub enum Action {
     Show(Credential),
     /// Take this certificate and its key off the disk; the other one is the only one then.
     Forget(Credential),
+    /// Trust this and nothing else from the next connection on: store it, durably, then say
+    /// [`set_trust`](super::AgentMachine::set_trust).
+    TakeTrust(Box<Trust>),
     /// A sync has ended; those that wait for one are told.
     SyncFinished(SyncResult),
 }

@@ -1,7 +1,7 @@
 //! A sync, from the first digest to the last section.
 
 use super::upload::Upload;
-use super::{Heartbeat, Phase, SyncPolicy};
+use super::{Heartbeat, Phase, SyncPolicy, take_report};
 use crate::machine::command::{
     CallStep, Command, DesiredState, DesiredStateAfter, DesiredStateOutcome, Job, JobOutcome, SectionOutcome,
     SectionUpdate,
@@ -86,11 +86,37 @@ impl Syncing {
     }
 }
 
-/// The device says where its sections stand.
+/// Hears which label the device names, and has the one noted that it should. Returns whether the device must
+/// be told what to trust: it has named something else, on this link or before that was changed. One that
+/// never names anything does not know such things.
+pub(super) fn hear_trust(
+    names_trust: &mut bool,
+    reports: &mut u8,
+    record: &DeviceState,
+    sync: &Sync,
+    policy: &SyncPolicy,
+    out: &mut Vec<Command<'_>>,
+) -> bool {
+    *names_trust |= sync.identity.is_some();
+    match sync.identity.map(|identity| identity.trust_label) {
+        _ if policy.trust_label == 0 => false,
+        Some(label) if label != policy.trust_label => true,
+        Some(label) if !record.has_trust() => {
+            take_report(reports, Job::NoteTrust(record.device, label), policy, out);
+            false
+        }
+        Some(_) => false,
+        None => *names_trust && !record.has_trust(),
+    }
+}
+
+/// The device says where its sections stand. `is_to_trust`: it must be told what to trust, too; that goes by
+/// the way of a sync, so without room the next one brings it.
 pub(super) fn begin(
     phase: &mut Phase,
     record: &mut DeviceState,
     sync: &Sync,
+    is_to_trust: bool,
     policy: &SyncPolicy,
     now: &Now,
     out: &mut Vec<Command<'_>>,
@@ -119,7 +145,8 @@ pub(super) fn begin(
         .collect();
     let has_desired_state =
         sync.desired_digest().is_none_or(|desired_state| desired_state == record.desired_digest);
-    if differing.is_empty() && has_desired_state {
+    let is_to_trust = is_to_trust && policy.has_room;
+    if differing.is_empty() && has_desired_state && !is_to_trust {
         return finish(phase, record, answer, policy, now, out);
     }
     let mut was_restored = false;
@@ -167,8 +194,14 @@ pub(super) fn begin(
             sections.push(syncing.ask(section, base));
         }
     }
+    if is_to_trust {
+        syncing.jobs += 1;
+        out.push(Command::Job(Box::new(Job::Trust(record.device))));
+    }
     if sections.is_empty() {
-        ask_for_desired_state(&mut syncing, out);
+        if !has_desired_state {
+            ask_for_desired_state(&mut syncing, out);
+        }
     } else {
         out.push(Command::Send(ToAgent::Want(Want { sections })));
     }
@@ -255,6 +288,11 @@ pub(super) fn job_done(
         JobOutcome::DesiredState(DesiredStateOutcome::Part(desired_state, told)) => {
             tell(*desired_state, out);
             syncing.told = Some(told);
+            None
+        }
+        JobOutcome::Trust(trust) => {
+            // If it failed, the next sync brings it.
+            out.extend(trust.map(|trust| Command::Send(ToAgent::Trust(trust))));
             None
         }
         // The rest is the session's, or failed.

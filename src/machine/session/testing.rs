@@ -21,6 +21,7 @@ pub fn now(seconds: u64) -> Now {
 /// The answer to a sync of a device that comes again and again.
 pub fn policy() -> SyncPolicy {
     SyncPolicy {
+        trust_label: 0,
         server_epoch: Epoch(3),
         next_seconds: 800,
         interval_seconds: 900,

@@ -8,7 +8,7 @@ use super::archive::ArchiveWriter;
 use super::{About, BackupError, FORMAT, JournalPart};
 use crate::journal::{Archive, Position, Reader, verify_image};
 use crate::server::config::Config;
-use crate::server::identity::Identity;
+use crate::server::identity::{Identity, NamedFile};
 use crate::store::{self, FILE_NAME, StoreError};
 use crate::wire::time::WallTime;
 
@@ -83,7 +83,7 @@ impl Source {
 /// # Errors
 /// [`BackupError`]; `out` then holds nothing that looks whole.
 pub fn make(source: &Source, now: WallTime, out: impl Write) -> Result<(), BackupError> {
-    let identity = Identity::open(&source.identity)?;
+    let (identity, files) = Identity::copy(&source.identity)?;
     let path = &source.scratch;
     let copied = (source.copy_store)(path).and_then(|()| store::seal_copy(path));
     let opened = copied.map_err(BackupError::from).and_then(|copy| {
@@ -105,7 +105,7 @@ pub fn make(source: &Source, now: WallTime, out: impl Write) -> Result<(), Backu
         journal_position: until.0,
     };
     let mut archive = ArchiveWriter::new(out, &about).map_err(BackupError::Output)?;
-    match fill(source, &database, until, &mut archive) {
+    match fill(source, &files, &database, until, &mut archive) {
         Ok(journal) => archive.finish(&journal).map(drop).map_err(BackupError::Output),
         Err(error) => {
             // If it can't even be said, the missing end says enough.
@@ -117,20 +117,14 @@ pub fn make(source: &Source, now: WallTime, out: impl Write) -> Result<(), Backu
 
 fn fill<W: Write>(
     source: &Source,
+    identity: &[NamedFile],
     database: &File,
     until: Position,
     archive: &mut ArchiveWriter<W>,
 ) -> Result<JournalPart, BackupError> {
-    let directory = &source.identity;
-    let listed = fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    for entry in listed.map_err(BackupError::io("read", directory))? {
-        let path = entry.path();
-        let file = File::open(&path).map_err(BackupError::io("read", &path))?;
-        let of_file = file.metadata().map_err(BackupError::io("read", &path))?;
-        if of_file.is_file() {
-            let name = format!("identity/{}", entry.file_name().to_string_lossy());
-            archive.add(&name, of_file.len(), file).map_err(BackupError::Output)?;
-        }
+    for (name, bytes) in identity {
+        let name = format!("identity/{name}");
+        archive.add(&name, bytes.len() as u64, bytes.as_slice()).map_err(BackupError::Output)?;
     }
     let bytes = database.metadata().map_err(BackupError::io("read", &source.scratch))?.len();
     archive.add(&format!("store/{FILE_NAME}"), bytes, database).map_err(BackupError::Output)?;

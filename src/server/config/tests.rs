@@ -38,6 +38,7 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
             at: config.backup.at,
             ..BackupConfig::default()
         },
+        tls: config.tls.clone(),
         journal: JournalConfig {
             warnings_bytes: Some(Config::default().journal.warnings_bytes()),
             warnings_age: Some(Config::default().journal.warnings_age()),
@@ -57,6 +58,7 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
             && config.links.buffer_bytes.is_some()
             && config.backup.directory.is_some()
             && config.backup.at.is_some()
+            && config.tls.files().is_some()
     };
     assert!(with_all(&config), "a setting without default is not shown");
     for key in [
@@ -105,7 +107,7 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         ),
         (
             "[synk]",
-            "musterd.toml:1: synk is not known: did you mean sync? allowed here: server, admin, links, sync, identity, journal, backup, log",
+            "musterd.toml:1: synk is not known: did you mean sync? allowed here: server, admin, links, sync, identity, journal, backup, tls, log",
         ),
         (
             "[sync]\ninterval = 15",
@@ -162,6 +164,10 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         (
             "[backup]\ndirectory = \"b\"\nat = \"3 am\"",
             "musterd.toml:3: backup.at = \"3 am\" is not allowed: a time of day, such as \"03:15\"",
+        ),
+        (
+            "[tls]\nkey = \"k\"",
+            "musterd.toml:2: tls.key needs its counterpart: set certificate in [tls], too",
         ),
         (
             "[backup]\nkeep = 3",

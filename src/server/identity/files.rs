@@ -1,14 +1,18 @@
-//! The five files: read and written, with the modes that they must have.
+//! The files: read and written, with the modes that they must have.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::IdentityError;
+use crate::wire::api::Timestamp;
 
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -19,13 +23,30 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Characters in a line of PEM (RFC 7468 section 2).
 const PEM_LINE_CHARACTERS: usize = 64;
 
-/// Contents of the five files: DER, or for the secret its bytes and their check.
+/// Contents of the files: DER, or for secrets their bytes and check.
 pub(super) struct Contents {
     pub(super) ca_certificate: Vec<u8>,
-    pub(super) ca_key: Vec<u8>,
+    pub(super) ca_key: Zeroizing<Vec<u8>>,
     pub(super) server_certificate: Vec<u8>,
-    pub(super) server_key: Vec<u8>,
-    pub(super) server_secret: Vec<u8>,
+    pub(super) server_key: Zeroizing<Vec<u8>>,
+    pub(super) server_secret: Zeroizing<Vec<u8>>,
+    /// Those of a rotation and of the recovery key, by name.
+    pub(super) more: BTreeMap<&'static str, Zeroizing<Vec<u8>>>,
+    pub(super) stages: Stages,
+}
+
+/// Facts that are no keys: which files belong to the identity beside the five, and since when.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Stages {
+    pub(super) files: Vec<String>,
+    pub(super) prepared_at: Option<Timestamp>,
+    pub(super) switched_at: Option<Timestamp>,
+    pub(super) recovery_since: Option<Timestamp>,
+    /// The highest number of a voucher that the recovery key has signed.
+    pub(super) voucher_number: u32,
+    /// Labels of what devices were to trust since the recovery key is what it is: those that named one of
+    /// them know it.
+    pub(super) recovery_labels: Vec<String>,
 }
 
 pub(super) const CA_CERTIFICATE: &str = "ca-certificate.pem";
@@ -33,10 +54,69 @@ pub(super) const CA_KEY: &str = "ca-key.pem";
 pub(super) const SERVER_CERTIFICATE: &str = "server-certificate.pem";
 pub(super) const SERVER_KEY: &str = "server-key.pem";
 pub(super) const SERVER_SECRET: &str = "server-secret.pem";
+pub(super) const NEXT_CERTIFICATE: &str = "next-certificate.pem";
+pub(super) const NEXT_KEY: &str = "next-key.pem";
+pub(super) const NEXT_VOUCHER: &str = "next-recovery-voucher.pem";
+pub(super) const FORMER_CERTIFICATE: &str = "former-certificate.pem";
+pub(super) const FORMER_KEY: &str = "former-key.pem";
+pub(super) const FORMER_VOUCHER: &str = "former-voucher.pem";
+pub(super) const FORMER_SECRET: &str = "former-secret.pem";
+pub(super) const RECOVERY_CERTIFICATE: &str = "recovery-certificate.pem";
+pub(super) const RECOVERY_VOUCHER: &str = "recovery-voucher.pem";
+const STAGES: &str = "stages.json";
+
+/// The files that are not always there.
+const MORE: [&str; 9] = [
+    NEXT_CERTIFICATE,
+    NEXT_KEY,
+    NEXT_VOUCHER,
+    FORMER_CERTIFICATE,
+    FORMER_KEY,
+    FORMER_VOUCHER,
+    FORMER_SECRET,
+    RECOVERY_CERTIFICATE,
+    RECOVERY_VOUCHER,
+];
 
 const LABEL_CERTIFICATE: &str = "CERTIFICATE";
 const LABEL_KEY: &str = "PRIVATE KEY";
 const LABEL_SECRET: &str = "MUSTER SERVER SECRET";
+
+fn label_of(name: &str) -> &'static str {
+    match name {
+        CA_KEY | SERVER_KEY | NEXT_KEY | FORMER_KEY => LABEL_KEY,
+        SERVER_SECRET | FORMER_SECRET => LABEL_SECRET,
+        _ => LABEL_CERTIFICATE,
+    }
+}
+
+impl Contents {
+    pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
+        self.more.get(name).map(|bytes| bytes.as_slice())
+    }
+
+    /// The files in PEM, and the one that lists them when there are more than the five.
+    fn texts(&self) -> Vec<(&'static str, Zeroizing<String>)> {
+        let five: [(&'static str, &[u8]); 5] = [
+            (CA_CERTIFICATE, &self.ca_certificate),
+            (CA_KEY, &self.ca_key),
+            (SERVER_CERTIFICATE, &self.server_certificate),
+            (SERVER_KEY, &self.server_key),
+            (SERVER_SECRET, &self.server_secret),
+        ];
+        let more = self.more.iter().map(|(name, bytes)| (*name, bytes.as_slice()));
+        let mut texts: Vec<_> =
+            five.into_iter().chain(more).map(|(name, bytes)| (name, to_pem(label_of(name), bytes))).collect();
+        let files = self.more.keys().map(|name| (*name).to_owned()).collect();
+        let stages = Stages { files, ..self.stages.clone() };
+        if stages != Stages::default() {
+            // Nothing in it that could not be written.
+            let text = serde_json::to_string_pretty(&stages).unwrap_or_default();
+            texts.push((STAGES, Zeroizing::new(text + "\n")));
+        }
+        texts
+    }
+}
 
 fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> IdentityError + use<'a> {
     move |error| IdentityError::Io { what, path: path.to_owned(), error }
@@ -46,54 +126,142 @@ pub(super) fn exists(path: &Path) -> Result<bool, IdentityError> {
     path.try_exists().map_err(io("look for", path))
 }
 
-/// Fills a directory beside the wanted one, makes it durable, and gives it its name.
-pub(super) fn create(directory: &Path, contents: &Contents) -> Result<(), IdentityError> {
+/// The directory in which the next contents are made ready, and the name of the former ones while they are
+/// replaced.
+fn beside(directory: &Path) -> (PathBuf, PathBuf) {
     let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let unfinished = directory.with_file_name(format!("{name}.unfinished"));
-    if exists(&unfinished)? {
-        fs::remove_dir_all(&unfinished).map_err(io("remove", &unfinished))?;
+    let beside = |what| directory.with_file_name(format!("{name}.{what}"));
+    (beside("unfinished"), beside("former"))
+}
+
+fn parent_of(directory: &Path) -> &Path {
+    directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), IdentityError> {
+    fs::rename(from, to).map_err(io("replace", to))?;
+    sync_directory(parent_of(to))
+}
+
+fn remove(directory: &Path) -> Result<(), IdentityError> {
+    if exists(directory)? {
+        fs::remove_dir_all(directory).map_err(io("remove", directory))?;
     }
-    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(())
+}
+
+/// Ends a [`write()`] that was interrupted: the directory holds what it held before, or what was to be
+/// written, whole.
+pub(super) fn settle(directory: &Path) -> Result<(), IdentityError> {
+    let (unfinished, former) = beside(directory);
+    if !exists(directory)? && exists(&former)? {
+        // The former contents are put aside only when the next ones are whole.
+        let whole = if exists(&unfinished)? { &unfinished } else { &former };
+        rename(whole, directory)?;
+    }
+    remove(&unfinished)?;
+    remove(&former)
+}
+
+/// Gives the directory these contents, whole or not at all: they are made ready beside it and durable, and
+/// then take its place. `aside` is what the former contents are called afterwards; `None`: they go. `after`
+/// is called after each step, for tests.
+pub(super) fn write(
+    directory: &Path,
+    contents: &Contents,
+    aside: Option<&Path>,
+    mut after: impl FnMut(),
+) -> Result<(), IdentityError> {
+    settle(directory)?;
+    // A link to elsewhere stays one.
+    let real = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let directory = real.as_path();
+    let (unfinished, former) = beside(directory);
     DirBuilder::new()
         .mode(DIRECTORY_MODE)
         .recursive(true)
         .create(&unfinished)
         .map_err(io("create", &unfinished))?;
-    for (name, label, bytes) in [
-        (CA_CERTIFICATE, LABEL_CERTIFICATE, &contents.ca_certificate),
-        (CA_KEY, LABEL_KEY, &contents.ca_key),
-        (SERVER_CERTIFICATE, LABEL_CERTIFICATE, &contents.server_certificate),
-        (SERVER_KEY, LABEL_KEY, &contents.server_key),
-        (SERVER_SECRET, LABEL_SECRET, &contents.server_secret),
-    ] {
+    after();
+    for (name, text) in contents.texts() {
         let path = unfinished.join(name);
-        let write = || {
+        let mut write = || {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path)?;
-            file.write_all(to_pem(label, bytes).as_bytes())?;
+            after();
+            file.write_all(text.as_bytes())?;
             file.sync_all()
         };
         write().map_err(io("write", &path))?;
+        after();
     }
     sync_directory(&unfinished)?;
-    fs::rename(&unfinished, directory).map_err(io("create", directory))?;
-    sync_directory(parent)
+    sync_directory(parent_of(directory))?;
+    if exists(directory)? {
+        rename(directory, &former)?;
+        after();
+    }
+    rename(&unfinished, directory)?;
+    after();
+    match aside {
+        Some(aside) if exists(&former)? => {
+            remove(aside)?;
+            rename(&former, aside)
+        }
+        _ => remove(&former),
+    }
+}
+
+/// A file with its name.
+pub type NamedFile = (String, Zeroizing<Vec<u8>>);
+
+/// The files as they are, for a backup.
+pub(super) fn copy(directory: &Path) -> Result<Vec<NamedFile>, IdentityError> {
+    let entries = fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let files = entries.map_err(io("read", directory))?.into_iter().filter(|entry| entry.path().is_file());
+    files
+        .map(|entry| {
+            let bytes = fs::read(entry.path()).map_err(io("read", &entry.path()))?;
+            Ok((entry.file_name().to_string_lossy().into_owned(), Zeroizing::new(bytes)))
+        })
+        .collect()
 }
 
 fn sync_directory(path: &Path) -> Result<(), IdentityError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(io("make durable", path))
 }
 
-/// Reads all five, having looked at the modes.
+/// Reads all of them, having looked at the modes.
 pub(super) fn read(directory: &Path) -> Result<Contents, IdentityError> {
     check_mode(directory, DIRECTORY_MODE)?;
-    let read = |name, label| read_one(&directory.join(name), label);
+    let read = |name| read_one(&directory.join(name), label_of(name));
+    let stages = read_stages(&directory.join(STAGES))?;
+    let is_listed = |name: &&str| stages.files.iter().any(|file| file == name);
+    let more = MORE.into_iter().filter(is_listed).map(|name| Ok((name, Zeroizing::new(read(name)?))));
     Ok(Contents {
-        ca_certificate: read(CA_CERTIFICATE, LABEL_CERTIFICATE)?,
-        ca_key: read(CA_KEY, LABEL_KEY)?,
-        server_certificate: read(SERVER_CERTIFICATE, LABEL_CERTIFICATE)?,
-        server_key: read(SERVER_KEY, LABEL_KEY)?,
-        server_secret: read(SERVER_SECRET, LABEL_SECRET)?,
+        ca_certificate: read(CA_CERTIFICATE)?,
+        ca_key: read(CA_KEY)?.into(),
+        server_certificate: read(SERVER_CERTIFICATE)?,
+        server_key: read(SERVER_KEY)?.into(),
+        server_secret: read(SERVER_SECRET)?.into(),
+        more: more.collect::<Result<_, IdentityError>>()?,
+        stages,
     })
+}
+
+/// Facts that are no keys, as far as they can be read: to recover an identity that is not whole.
+pub(super) fn read_what_is_left(directory: &Path) -> (Stages, Option<Vec<u8>>) {
+    let stages = read_stages(&directory.join(STAGES)).unwrap_or_default();
+    (stages, read_one(&directory.join(RECOVERY_CERTIFICATE), LABEL_CERTIFICATE).ok())
+}
+
+fn read_stages(path: &Path) -> Result<Stages, IdentityError> {
+    if !exists(path)? {
+        return Ok(Stages::default());
+    }
+    let damaged = |_| IdentityError::Damaged { path: path.to_owned(), what: "it is not what was written" };
+    let text = read_text(path)?;
+    let stages: Stages = serde_json::from_slice(&text).map_err(damaged)?;
+    Ok(stages)
 }
 
 fn check_mode(path: &Path, allowed: u32) -> Result<(), IdentityError> {
@@ -108,19 +276,36 @@ fn read_one(path: &Path, label: &'static str) -> Result<Vec<u8>, IdentityError> 
     if !exists(path)? {
         return Err(IdentityError::Missing { path: path.to_owned() });
     }
-    check_mode(path, FILE_MODE)?;
-    let mut text = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut text))
-        .map_err(io("read", path))?;
+    let text = read_text(path)?;
     let damaged =
         || IdentityError::Damaged { path: path.to_owned(), what: "it is not PEM of the right kind" };
     std::str::from_utf8(&text).ok().and_then(|text| from_pem(label, text)).ok_or_else(damaged)
 }
 
-fn to_pem(label: &str, bytes: &[u8]) -> String {
-    let encoded = STANDARD.encode(bytes);
-    let mut text = format!("-----BEGIN {label}-----\n");
+fn read_text(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
+    check_mode(path, FILE_MODE)?;
+    let mut text = Zeroizing::new(Vec::new());
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut text))
+        .map_err(io("read", path))?;
+    Ok(text)
+}
+
+/// The private key in PEM.
+pub(super) fn key_to_pem(key: &[u8]) -> Zeroizing<String> {
+    to_pem(LABEL_KEY, key)
+}
+
+/// The private key that PEM text holds, PKCS #8 (RFC 5958), DER.
+pub(super) fn key_from_pem(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    from_pem(LABEL_KEY, text).map(Zeroizing::new)
+}
+
+fn to_pem(label: &str, bytes: &[u8]) -> Zeroizing<String> {
+    let encoded = Zeroizing::new(STANDARD.encode(bytes));
+    // Large enough at once: a string that grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(2 * encoded.len() + 128));
+    text.push_str(&format!("-----BEGIN {label}-----\n"));
     for (index, letter) in encoded.chars().enumerate() {
         if index > 0 && index % PEM_LINE_CHARACTERS == 0 {
             text.push('\n');

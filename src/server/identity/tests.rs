@@ -27,9 +27,9 @@ fn request(algorithm: &'static rcgen::SignatureAlgorithm) -> (KeyPair, Vec<u8>) 
 fn it_is_made_once_and_the_same_ever_after() {
     let (_parent, directory, first) = made();
     let again = Identity::open_or_create(&directory, &[], WallTime(0)).unwrap();
-    assert_eq!(first.server_certificate_der(), again.server_certificate_der());
+    assert_eq!(first.pins(), again.pins());
     assert_eq!(first.server_private_key_der(), again.server_private_key_der());
-    assert_eq!(first.certificate_hash(), CertificateHash::of(again.server_certificate_der()));
+    assert_eq!(first.certificate_hash(), CertificateHash::of(&again.pins()[0]));
     let device = DeviceId(7);
     let key = first.datagram_key(DatagramPurpose::Wake, device);
     assert_eq!(key, again.datagram_key(DatagramPurpose::Wake, device));
@@ -176,4 +176,187 @@ fn an_absurd_clock_still_issues() {
     for now in [WallTime(0), WallTime(u64::MAX), WallTime(253_402_300_799_000)] {
         identity.issue(&request(&rcgen::PKCS_ED25519).1, wanted(1), now).unwrap();
     }
+}
+
+/// Takes a step on a copy of the directory for each state that a crash can leave of it, and opens each.
+fn after_each_crash(step: impl Fn(&mut files::Contents), check: impl Fn(&Identity)) -> usize {
+    let (_parent, directory, _) = made();
+    let mut contents = files::read(&directory).unwrap();
+    step(&mut contents);
+    let (copies, parent) = (tempfile::tempdir().unwrap(), directory.parent().unwrap().to_owned());
+    let mut states = 0;
+    let copy = || {
+        let to = copies.path().join(states.to_string());
+        for entry in fs::read_dir(&parent).unwrap() {
+            let entry = entry.unwrap();
+            let into = to.join(entry.file_name());
+            fs::create_dir_all(&into).unwrap();
+            fs::set_permissions(&into, fs::Permissions::from_mode(0o700)).unwrap();
+            for file in fs::read_dir(entry.path()).unwrap() {
+                let file = file.unwrap();
+                fs::copy(file.path(), into.join(file.file_name())).unwrap();
+            }
+        }
+        states += 1;
+    };
+    files::write(&directory, &contents, None, copy).unwrap();
+    for state in 0..states {
+        let directory = copies.path().join(state.to_string()).join("identity");
+        let evidence = copies.path().to_owned();
+        let opened = Identity::open_or_create(&directory, &[&evidence], NOW)
+            .unwrap_or_else(|error| panic!("state {state} of {states}: {error}"));
+        check(&opened);
+        let names: Vec<_> = fs::read_dir(directory.parent().unwrap()).unwrap().collect();
+        assert_eq!(names.len(), 1, "state {state}: nothing is left beside it");
+    }
+    check(&Identity::open(&directory).unwrap());
+    states
+}
+
+#[test]
+fn a_crash_at_any_point_of_a_change_leaves_what_was_or_what_is_to_be() {
+    let seen = std::cell::RefCell::new(std::collections::BTreeSet::new());
+    let states = after_each_crash(
+        |contents| stages::prepare(contents, None, NOW).unwrap(),
+        |identity| {
+            let facts = identity.trust_facts();
+            assert_eq!(facts.next.is_some(), identity.pins().len() == 2);
+            seen.borrow_mut().insert(facts.next.is_some());
+        },
+    );
+    assert!(states > 10 && seen.borrow().len() == 2, "{states} states");
+}
+
+#[test]
+fn a_rotation_goes_through_its_stages_and_no_other_way() {
+    let (_parent, directory, identity) = made();
+    let first = identity.pins();
+    let label = |identity: &Identity| identity.trust_facts().label;
+    let refused = |step: &Step<'_>| identity.take(step, NOW).unwrap_err().to_string();
+    assert!(refused(&Step::Switch).contains("certificate prepare"), "{}", refused(&Step::Switch));
+    assert!(refused(&Step::Retire).contains("certificate switch"));
+    let before = label(&identity);
+    identity.take(&Step::Prepare(None), NOW).unwrap();
+    let prepared = label(&identity);
+    assert_ne!(before, prepared);
+    assert_eq!((identity.pins().len(), &identity.pins()[0]), (2, &first[0]));
+    assert_eq!(identity.chain(), first, "nothing more is shown");
+    assert!(refused(&Step::Prepare(None)).contains("prepared already"));
+    assert!(refused(&Step::Retire).contains("certificate switch"));
+
+    identity.take(&Step::Switch, NOW).unwrap();
+    assert_eq!(label(&identity), prepared, "devices trust the same two");
+    assert_ne!(identity.pins()[0], first[0]);
+    let trusts_first = crate::machine::trust::ExpectedServer::of_pins(first.clone());
+    let chain = identity.chain();
+    let behind: Vec<&[u8]> = chain[1..].iter().map(Vec::as_slice).collect();
+    assert_eq!(trusts_first.check(&chain[0], &behind), Ok(()), "the former key vouches");
+    assert!(refused(&Step::Prepare(None)).contains("certificate retire"));
+
+    identity.take(&Step::Retire, NOW).unwrap();
+    assert_eq!(identity.pins().len(), 1);
+    assert_eq!(identity.chain().len(), 1);
+    assert!(![before, prepared].contains(&label(&identity)));
+    // All of it is on the disk.
+    let again = Identity::open(&directory).unwrap();
+    assert_eq!((again.pins(), again.trust_facts()), (identity.pins(), identity.trust_facts()));
+    for entry in fs::read_dir(&directory).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!entry.file_name().to_string_lossy().contains("former"), "{:?}", entry.file_name());
+    }
+}
+
+#[test]
+fn the_recovery_key_vouches_for_the_next_key_and_for_a_whole_new_identity() {
+    use crate::machine::trust::{ExpectedServer, Untrusted};
+    let (_parent, directory, identity) = made();
+    assert!(
+        identity
+            .take(&Step::Prepare(Some("no key")), NOW)
+            .unwrap_err()
+            .to_string()
+            .contains("no recovery key")
+    );
+    let key = identity.create_recovery_key(NOW).unwrap();
+    assert_eq!(identity.pins().len(), 2);
+    let away = ExpectedServer::Pins { pins: identity.pins(), voucher_floor: 0 };
+    let old_chain = identity.chain();
+    assert_eq!(old_chain.len(), 1, "a recovery key costs no handshake anything");
+    let (_b, _, other) = made();
+    let foreign = other.create_recovery_key(NOW).unwrap();
+    let error = identity.take(&Step::Prepare(Some(&foreign)), NOW).unwrap_err().to_string();
+    assert!(error.contains("not the recovery key"), "{error}");
+    // Without it first, and with it once more.
+    identity.take(&Step::Prepare(None), NOW).unwrap();
+    identity.take(&Step::Prepare(Some(&key)), NOW).unwrap();
+    let first_number = identity.trust_facts().voucher_floor;
+    identity.take(&Step::Switch, NOW).unwrap();
+    identity.take(&Step::Retire, NOW).unwrap();
+    let check = |trusted: &ExpectedServer, chain: &[Vec<u8>]| {
+        trusted.check(&chain[0], &chain[1..].iter().map(Vec::as_slice).collect::<Vec<_>>())
+    };
+    assert_eq!(check(&away, &identity.chain()), Ok(()));
+    let added: usize = identity.chain()[1..].iter().map(Vec::len).sum();
+    assert!((200..400).contains(&added), "a voucher has {added} bytes");
+    let synced =
+        ExpectedServer::Pins { pins: identity.pins(), voucher_floor: identity.trust_facts().voucher_floor };
+    assert_eq!(check(&synced, &old_chain), Err(Untrusted::Foreign));
+
+    // The server's key is lost, and with it all but what is no secret. The clock is wrong as well.
+    let stolen = identity.chain();
+    fs::remove_file(directory.join("server-key.pem")).unwrap();
+    fs::remove_file(directory.join("server-certificate.pem")).unwrap();
+    assert!(Identity::open(&directory).unwrap_err().to_string().contains("recovery-key use"));
+    let error = Identity::recover(&directory, &foreign, WallTime(0)).unwrap_err().to_string();
+    assert!(error.contains("not the recovery key"), "{error}");
+    let recovered = Identity::recover(&directory, &key, WallTime(0)).unwrap();
+    assert_eq!(recovered.trust_facts().voucher_floor, first_number + 1);
+    for trusted in [&away, &synced] {
+        assert_eq!(check(trusted, &recovered.chain()), Ok(()));
+    }
+    let after =
+        ExpectedServer::Pins { pins: recovered.pins(), voucher_floor: recovered.trust_facts().voucher_floor };
+    let refused = check(&after, &stolen);
+    assert_eq!(refused, Err(Untrusted::Replaced { number: first_number, least: first_number + 1 }));
+    assert_eq!(identity.pins().last(), recovered.pins().last(), "the recovery pin is the same");
+    assert!(directory.with_file_name(REPLACED).join("ca-key.pem").exists());
+    assert_ne!(
+        recovered.datagram_key(DatagramPurpose::Wake, DeviceId(1)),
+        identity.datagram_key(DatagramPurpose::Wake, DeviceId(1))
+    );
+}
+
+#[test]
+fn a_missing_file_of_a_rotation_is_named_and_damage_too() {
+    let (_parent, directory, identity) = made();
+    let key = identity.create_recovery_key(NOW).unwrap();
+    identity.take(&Step::Prepare(Some(&key)), NOW).unwrap();
+    identity.take(&Step::RotateSecret, NOW).unwrap();
+    for name in ["next-key.pem", "next-certificate.pem", "recovery-certificate.pem", "former-secret.pem"] {
+        let (path, aside) = (directory.join(name), directory.with_extension("aside"));
+        fs::rename(&path, &aside).unwrap();
+        let error = Identity::open(&directory).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{} is missing", path.display())), "{error}");
+        fs::rename(&aside, &path).unwrap();
+    }
+    fs::copy(directory.join("server-key.pem"), directory.join("next-key.pem")).unwrap();
+    let error = Identity::open(&directory).unwrap_err().to_string();
+    assert!(error.contains("not the certificate of the key in next-key.pem"), "{error}");
+}
+
+#[test]
+fn two_secrets_are_good_until_the_former_one_is_retired() {
+    let (_parent, _, identity) = made();
+    let device = DeviceId(7);
+    let first = identity.datagram_key(DatagramPurpose::Notice, device);
+    assert_eq!(identity.former_datagram_key(DatagramPurpose::Notice, device), None);
+    let label = identity.trust_facts().label;
+    identity.take(&Step::RotateSecret, NOW).unwrap();
+    assert_eq!(identity.former_datagram_key(DatagramPurpose::Notice, device), Some(first));
+    assert_ne!(identity.datagram_key(DatagramPurpose::Notice, device), first);
+    assert_ne!(identity.trust_facts().label, label, "devices are to store another key");
+    assert!(identity.take(&Step::RotateSecret, NOW).is_err());
+    identity.take(&Step::Retire, NOW).unwrap();
+    assert_eq!(identity.former_datagram_key(DatagramPurpose::Notice, device), None);
 }

@@ -26,6 +26,8 @@ pub struct DeviceFilter {
     pub search: Option<String>,
     /// Only those whose status, as it was judged last, is this.
     pub status: Option<Status>,
+    /// Only those that trust what has this label, or those that don't.
+    pub trust: Option<(u64, bool)>,
 }
 
 /// One device, in a list. Values that change with every sync are in the device table.
@@ -142,12 +144,19 @@ pub fn devices(
         // Few have it: the set of them is made once, and the index by name is walked along it.
         Some(_) => sql.push_str(" AND +d.number IN (SELECT device FROM status_reasons WHERE status = ?7)"),
     }
+    let (label, has_trust) = filter.trust.unzip();
+    if let Some(has_trust) = has_trust {
+        let compared = if has_trust { "=" } else { "<>" };
+        sql.push_str(&format!(
+            " AND +d.number IN (SELECT device FROM device_states WHERE trust_label {compared} ?8)"
+        ));
+    }
     let status = filter.status.map(Status::name);
     // Every parameter must be named, whatever the filter.
     sql.push_str(
-        " AND ?2 IS ?2 AND ?3 IS ?3 AND ?4 IS ?4 AND ?5 IS ?5 AND ?7 IS ?7 ORDER BY d.name LIMIT ?6",
+        " AND ?2 IS ?2 AND ?3 IS ?3 AND ?4 IS ?4 AND ?5 IS ?5 AND ?7 IS ?7 AND ?8 IS ?8 ORDER BY d.name LIMIT ?6",
     );
-    let values = params![after, path, from, to, search, page.limit(), status];
+    let values = params![after, path, from, to, search, page.limit(), status, label.map(u64::cast_signed)];
     Ok(page.page('d', connection.all(&sql, values, from_row)?, |row| [row.name.clone()]))
 }
 

@@ -14,6 +14,7 @@ mod states;
 mod status;
 pub mod table;
 mod token;
+mod trust;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -30,6 +31,7 @@ pub(super) use rows::{id_of, number_of};
 pub(super) use states::{set_desired_digest, set_section};
 pub use status::{DeviceStatus, Judged, Slice, Verdict};
 pub use token::{CreatedToken, Invited, NewToken, TokenRefusal};
+pub use trust::TrustCounts;
 
 use super::DEFAULT_INTERVAL_SECONDS;
 use super::database::Database;

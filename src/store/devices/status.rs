@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
+use super::table::DeviceTable;
 use super::{Devices, certificates, number_of};
 use crate::fleet::status::{DISK_APPLICATION, DISK_STATISTIC, Facts, Reason, Rules};
 use crate::store::error::StoreError;
@@ -79,7 +80,7 @@ impl Devices {
         let mut judged = Vec::new();
         for device in devices {
             if let Ok(number) = number_of(&reader, *device) {
-                judged.extend(read(&reader, number..=number, now, &mut rules)?);
+                judged.extend(read(&reader, self.table(), number..=number, now, &mut rules)?);
             }
         }
         Ok(judged)
@@ -97,7 +98,7 @@ impl Devices {
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
         let (last, count): (Option<i64>, i64) = reader.one(sql, [first, limit], |row| row.try_into())?;
         let Some(last) = last else { return Ok(Slice::default()) };
-        let devices = read(&reader, first..=last, now, &mut GroupRules::default())?;
+        let devices = read(&reader, self.table(), first..=last, now, &mut GroupRules::default())?;
         Ok(Slice { devices, next: (count == limit).then_some(last) })
     }
 
@@ -187,6 +188,7 @@ fn rules_of(connection: &Connection, number: i64) -> Result<ReadRules, StoreErro
 /// whose answers name only what speaks against one.
 fn read(
     connection: &Connection,
+    table: &DeviceTable,
     range: RangeInclusive<i64>,
     now: WallTime,
     rules: &mut GroupRules,
@@ -194,17 +196,20 @@ fn read(
     let bounds = [*range.start(), *range.end()];
     let sql = "SELECT d.number, d.id, d.group_id,
             EXISTS (SELECT 1 FROM own_settings o WHERE o.device = d.number AND o.application = ?3),
-            r.status, r.since, r.reasons, d.waiting_since, d.was_unknown
+            r.status, r.since, r.reasons, d.waiting_since, d.was_unknown,
+            EXISTS (SELECT 1 FROM device_states s WHERE s.device = d.number AND s.trust_label <> ?4)
         FROM devices d LEFT JOIN status_reasons r ON r.device = d.number
         WHERE d.number BETWEEN ?1 AND ?2 AND d.removed_at IS NULL";
     let mut judged = BTreeMap::new();
-    connection.each(sql, params![bounds[0], bounds[1], OWN_APPLICATION], |row| {
+    let (label, prepared_at) = (table.trust_label().cast_signed(), table.pin_prepared_at());
+    connection.each(sql, params![bounds[0], bounds[1], OWN_APPLICATION, label], |row| {
         let number = row.get(0)?;
         let (rules, rules_error) = rules.of(connection, number, row.get(2)?, row.get(3)?)?;
         let waiting_since: Option<WallTime> = row.get(7)?;
         let was_unknown = row.get(8)?;
         let waits = waiting_since.map(|since| (since, was_unknown));
-        let facts = Facts { rules_error, waits, ..Facts::default() };
+        let pin_missing_since = prepared_at.filter(|_| row.get(9).unwrap_or(false));
+        let facts = Facts { rules_error, waits, pin_missing_since, ..Facts::default() };
         let device_status = device_status(row, 4)?;
         judged.insert(number, Judged { device: row.get(1)?, rules, facts, device_status });
         Ok(())

@@ -102,6 +102,10 @@ pub struct DeviceTable {
     persistent: AtomicU64,
     /// Of devices whose records were taken over: certificates with a lower counter are dead.
     lowest_counters: Mutex<BTreeMap<DeviceId, u32>>,
+    /// Names what devices are to trust; 0: nothing does.
+    trust_label: AtomicU64,
+    /// Since when they are to know a next pin, in milliseconds; 0: there is none.
+    pin_prepared_at: AtomicU64,
 }
 
 /// One device's record, and its shard's lock. Those that are kept connected are counted whatever is done to
@@ -148,6 +152,8 @@ impl Default for DeviceTable {
             marked: Mutex::default(),
             persistent: AtomicU64::new(0),
             lowest_counters: Mutex::default(),
+            trust_label: AtomicU64::new(0),
+            pin_prepared_at: AtomicU64::new(0),
         }
     }
 }
@@ -299,6 +305,37 @@ impl DeviceTable {
     pub(super) fn take_marked(&self, most: usize) -> Vec<DeviceId> {
         let mut marked = self.marked.lock();
         std::iter::from_fn(|| marked.pop_first()).take(most).collect()
+    }
+
+    /// Names what devices are to trust; 0: nothing does.
+    #[must_use]
+    pub fn trust_label(&self) -> u64 {
+        self.trust_label.load(Ordering::Relaxed)
+    }
+
+    /// Since when devices are to know a next pin; `None`: there is none.
+    #[must_use]
+    pub fn pin_prepared_at(&self) -> Option<WallTime> {
+        Some(WallTime(self.pin_prepared_at.load(Ordering::Relaxed))).filter(|at| *at > WallTime(0))
+    }
+
+    /// Devices have to trust something else: all that they named before does not count any more.
+    pub(super) fn set_trust(&self, label: u64, pin_prepared_at: Option<WallTime>) {
+        self.pin_prepared_at.store(pin_prepared_at.map_or(0, |at| at.0), Ordering::Relaxed);
+        // First: those who note that a device has it look at the label with the device's lock.
+        if self.trust_label.swap(label, Ordering::Relaxed) != label {
+            (0..SHARDS).for_each(|shard| self.for_each_in(shard, |record| record.set_trust(false)));
+        }
+    }
+
+    /// The device has stored what has this label. Returns whether that is what it is to trust now.
+    pub(super) fn note_trust(&self, device: DeviceId, label: u64) -> bool {
+        let note = |record: &mut DeviceState| {
+            let is_current = self.trust_label() == label;
+            record.set_trust(record.has_trust() || is_current);
+            is_current
+        };
+        self.with(device, note).unwrap_or(false)
     }
 
     /// Number of devices.

@@ -26,6 +26,8 @@ pub struct DeviceQuery {
     pub search: Option<String>,
     /// Only those that are so well.
     pub status: Option<Status>,
+    /// Only those that have stored, or have not, what they are to trust of the server.
+    pub has_pins: Option<bool>,
     /// Most items of the page.
     pub limit: Option<u32>,
     /// Begin of the page.

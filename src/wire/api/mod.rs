@@ -7,6 +7,9 @@
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
 //! | `GET /v1/backup` | | a tar file, as it is made; its last part is `SHA256SUMS` when it is whole |
+//! | `GET /v1/certificate` | | [`CertificateStatus`] |
+//! | `POST /v1/certificate` | [`CertificateChange`] | [`CertificateStatus`] |
+//! | `POST /v1/recovery-key` | | [`RecoveryKey`] |
 //! | `POST /v1/tokens` | [`NewToken`] | [`CreatedToken`] |
 //! | `GET /v1/tokens` | [`PageQuery`] | [`Page`] of [`Token`] |
 //! | `DELETE /v1/tokens/{id}` | | [`Token`] |
@@ -43,6 +46,7 @@
 
 mod application;
 mod call;
+mod certificate;
 mod device;
 mod event;
 mod group;
@@ -70,6 +74,10 @@ pub use crate::wire::time::WallTime;
 pub use application::{ApplicationQuery, Installation, InstalledApplication};
 pub use call::{
     CALL_SECONDS_DEFAULT, CALL_SECONDS_MAX, CallLine, CallOutcome, CallRequest, CallVia, CalledDevice,
+};
+pub use certificate::{
+    CertificateChange, CertificateStage, CertificateStatus, CertificateStep, MISSING_NAMES_MAX,
+    READY_PERCENT_DEFAULT, RecoveryKey,
 };
 pub use device::{
     Certificate, ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Link,

@@ -57,6 +57,7 @@ macro_rules! pinned {
 pinned! {
     application: ApplicationQuery, InstalledApplication, Installation, Page<InstalledApplication>;
     call: CallRequest, CallLine;
+    certificate: CertificateStatus, CertificateChange, RecoveryKey;
     device: DeviceQuery, Device, DeviceDetail, DeviceChange, Why;
     error: ErrorBody;
     event: EventQuery, EventRecord, FollowQuery, FollowLine, Page<EventRecord>;

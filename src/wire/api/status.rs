@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
+use super::{CertificateStage, Timestamp};
 use crate::wire::id::Epoch;
 
 /// The server at a glance.
@@ -18,6 +18,8 @@ pub struct Status {
     pub server_epoch: Epoch,
     /// SHA-256 of the server's certificate, in hexadecimal.
     pub certificate_sha256: String,
+    /// Progress of a rotation of it.
+    pub certificate_stage: CertificateStage,
     /// Addresses at which it listens for devices.
     pub addresses: Vec<String>,
     /// Whether the server's wall clock is believed.

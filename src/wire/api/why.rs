@@ -66,6 +66,9 @@ pub struct WhyFacts {
     pub lost_at: Option<Timestamp>,
     /// Its sync interval.
     pub interval_seconds: u32,
+    /// That it has not stored the pin of the server's next certificate, in words; null: it has, there is
+    /// none, or not for long.
+    pub pin_missing: Option<String>,
     /// Address of its last sync; null: not known.
     pub address: Option<String>,
     /// The port on which it hears wakes; null: it has named none.

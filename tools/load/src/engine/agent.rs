@@ -322,9 +322,10 @@ impl Agent {
                 );
             }
             Action::SyncFinished(result) => self.sync_finished(cx, index, now, &result),
-            // It manages no applications, has no disk, keeps nothing that was acknowledged, and its inventory
-            // never changes.
-            Action::SaveBase(_)
+            // It names nothing that it trusts, manages no applications, has no disk, keeps nothing that was
+            // acknowledged, and its inventory never changes.
+            Action::TakeTrust(_)
+            | Action::SaveBase(_)
             | Action::TakeSettings(_)
             | Action::TakeRun(_)
             | Action::TakeRunList(_)
