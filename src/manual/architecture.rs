@@ -139,6 +139,10 @@
 //!   device forget it.
 //! - **Statistics**: with a sync, link → session → job → store; not acknowledged, the next ones come by
 //!   themselves.
+//! - **A rotation**: administration → the next contents of `identity/`, durable → the certificate that
+//!   handshakes show, and the label that devices are to name → those that are connected are asked to sync → a
+//!   device that names another label → job → worker → `trust` → its disk → its next sync names the label →
+//!   job → store.
 //! - **Enrolment**: a link without a certificate → job → worker checks the token, signs the request, stores
 //!   the device → answer → the device connects anew with its certificate.
 //! - **A renewal**: the scheduler marks the device whose certificate is due; its next sync says so → link →

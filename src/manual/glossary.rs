@@ -41,6 +41,9 @@
 //! | **wake scheduler** | `WakeScheduler` | The state machine that calls devices, on their link or by wakes, at a bounded rate. |
 //! | **pin** | `pins` | A stored copy of the server's certificate, against which the agent compares it byte for byte. |
 //! | **renewal** | `renew` | The exchange of a device's certificate for another one long before its end, over its link; proved by a sync that shows the new one. |
+//! | **voucher** | `voucher` | A certificate by which a key that a device trusts speaks for another key of the server. |
+//! | **recovery key** | `recovery_key` | The key whose private part is kept off the server, and whose vouchers bring devices back. |
+//! | **trust label** | `trust_label` | A number that names what a device is to trust: pins, the lowest voucher, datagram keys. |
 //! | **join token** | `JoinToken` | The secret with which a new device enrols, bounded in time and uses. |
 //! | **copy** | `Verdict`, `ForkOutcome` | A machine that uses the identity of another one, as one made from a copy of its disk does; to fork it is to have it enrol as a device of its own. |
 //! | **approval** | `approve` | An administrator's word that lets a device in that has enrolled with a token that asks for it. |

@@ -7,7 +7,7 @@
 //!
 //! | what | holds | when it is lost |
 //! |---|---|---|
-//! | `identity/` | certificate authority, server certificate, server secret (mode 0600) | every device must enrol again |
+//! | `identity/` | certificate authority, server certificate, server secret (mode 0600) | devices come back by the recovery key; without one every device must enrol again |
 //! | `store/` | SQLite: devices, groups, tokens, inventories | devices must enrol again; inventories come back by themselves. Half of the keys of session tickets, which are of no use alone |
 //! | `warnings/` | warnings and worse of segments that were deleted; made with the first | those warnings are gone |
 //! | `journal/` | the events, in segments | the events are gone; devices still hold what was not acknowledged |
@@ -122,8 +122,59 @@
 //! Files of `store/` are never to be copied by hand while a server runs, nor one without the other:
 //! `muster.db` beside the `-wal` of another moment is a database that never was. A start finds that, refuses,
 //! and leaves both as they are. Of a stopped server the whole data directory can be copied. A missing or
-//! damaged file of `identity/` is never replaced: the start is refused with the name of the file, because a
-//! new identity would lock out every device.
+//! damaged file of `identity/` is never replaced by itself: the start is refused with the name of the file,
+//! because a new identity would lock out every device. A change of `identity/` is made in a directory beside
+//! it that takes its place once it is whole; a crash leaves the one or the other, and the next start clears
+//! away the rest.
+//!
+//! # The server's key
+//!
+//! Devices know the server by its certificate, which has no end. Make a recovery key on the first day, while
+//! every device still comes by:
+//!
+//! ```text
+//! musterd recovery-key create > /media/safe/recovery-key.pem     # its private part, shown this once
+//! musterctl certificate status                                    # how many devices have its pin
+//! ```
+//!
+//! A rotation replaces key and certificate while the fleet is in sync all the time:
+//!
+//! ```text
+//! musterctl certificate prepare --recovery-key-file /media/safe/recovery-key.pem
+//! musterctl certificate status           # the share of the devices that have the next pin, and those without
+//! musterctl device list --pins missing   # all of those
+//! musterctl certificate switch           # refused when more than 1 % would be lost, with their names
+//! musterctl certificate retire           # as soon as nobody needs the former one
+//! ```
+//!
+//! Between *switch* and *retire* the former key vouches for the new one: a device that has only the former
+//! pin comes back, and a join token that names the former certificate is good. After *retire* a device that
+//! was away for all of it comes back by the recovery key's voucher, if *prepare* was given that key. Backups
+//! from before the switch need the recovery key from then on, as below. Open links and session tickets go on
+//! through all steps; a device makes one full handshake with the new certificate. `musterctl certificate
+//! rotate-secret` does the same for the keys of datagrams: wakes go out with both, notices are heard with
+//! either, until *retire*.
+//!
+//! A server whose key, authority or secret is lost or stolen, or that was restored from a backup of before a
+//! rotation, gets new ones, and no device needs a visit:
+//!
+//! ```text
+//! systemctl stop musterd
+//! musterd recovery-key use --key-file /media/safe/recovery-key.pem
+//! systemctl start musterd
+//! ```
+//!
+//! Devices accept it by the recovery key, keep their certificates and records, and store what is new with
+//! their first sync; from then on they refuse the stolen key, whatever voucher it had. Until then they can't
+//! be woken, and the thief can pass for the server to those that have not come by. The files that were there
+//! are kept as `identity.replaced`. The clock should be right: vouchers are numbered by it, so that those of
+//! a restored server are not below those that devices know.
+//!
+//! `[tls] certificate` and `key` show devices a certificate of another authority in front of the server's
+//! own. Devices accept it because the server's own key has signed a voucher for it, at the start, at a reload
+//! and whenever the files change, which is looked at each minute: that it is renewed every 60 days, with the
+//! same key or another, does not matter to them. Files that can't be used are told in the log, and the ones
+//! before are shown meanwhile.
 //!
 //! After an end that was no good one (`kill -9`, a power cut) the start checks the database (`PRAGMA
 //! quick_check`) before it uses it.

@@ -10,10 +10,12 @@
 //! | the server's user | read the data directory, so all keys | more than its unit allows it on the machine (`tools/systemd/musterd.service`) |
 //! | the server, seen from a device | order what the files in `applications.d` declare; with `[tasks] exec = true` anything | the rest of the device: [`neighbours`](super::neighbours) |
 //!
-//! A device trusts one certificate, that of its server, whose hash came with the join token; no authority of
-//! the Internet can vouch for another. The server trusts the certificates in its database, and those that it
-//! has signed for a device in it ([`operations`](super::operations)), one look for each handshake, resumed
-//! ones included: `musterctl device remove` takes effect at once and cuts the link.
+//! A device trusts its server's certificate, whose hash came with the join token, those that this server has
+//! told it of since (the next one, the recovery key's), and a certificate for which one of their keys has
+//! signed a voucher ([`trust`](crate::machine::trust)); no authority of the Internet can vouch for another.
+//! The server trusts the certificates in its database, and those that it has signed for a device in it
+//! ([`operations`](super::operations)), one look for each handshake, resumed ones included: `musterctl device
+//! remove` takes effect at once and cuts the link.
 //!
 //! # Use of stolen things
 //!
@@ -22,9 +24,11 @@
 //! | a join token | enrolling devices, as many as it has uses left, until it expires, into its group. It can't read or change another device, and its holder can't pose as the server: it holds the hash of a certificate, not a key | `musterctl token revoke ID`; the log names each device that enrolled and when (`device show` too), `musterctl device remove NAME` sends it away. `--name` and `--approval` make it worth less; one of `device re-enrol` is good for one device's record, once |
 //! | a device, or its key file (`muster-agent-data`, mode 0600) | being that device: its settings, tasks and what they hold can be read, its events, inventory and results can be made up. Not another device's, and nothing of what it stored before | `musterctl device re-enrol NAME`, and enrol the real one with that token: the stolen certificate dies at that moment, and the record stays. Until then a copy of the file is good for as long as the device is: an expired certificate is still let in, and a renewal replaces the key but can be asked for by the copy, too. Or `musterctl device remove NAME`. A copy that runs beside the original is noticed (*two devices seem to use this identity*), and is not served with `[identity] clones = "refuse"`. With `"fork"` it is given a token for the device's group: who may make devices without end should not have that; a thousand in an hour is the limit |
 //! | the administration socket | the whole fleet, as long as it can be opened; with a backup all keys, for good | as for the server's keys |
-//! | the server's key (`identity/server-key.pem`, or a backup) | posing as the server: a holder who can also answer in its place (DNS, routing) orders every device what the server could | every device must enrol anew with a new server: an identity can't be changed yet |
-//! | the authority's key (`ca-key.pem`) | being any device of the fleet: the server lets in what its authority has signed for a device that is there. Not the server: devices compare its certificate, not who signed it | it lies beside the server's key, so act as for that |
-//! | the server's secret (`server-secret.pem`) | forging datagrams: waking devices, and notices that one has shut down, until its next connection. With the database also reading TLS sessions' tickets of the last day and a half | as for the server's key |
+//! | the server's key (`identity/server-key.pem`, or a backup) | posing as the server: a holder who can also answer in its place (DNS, routing) orders every device what the server could | `musterd recovery-key use` ([`operations`](super::operations)): from its next sync on a device refuses the stolen key. Without a recovery key a rotation (`musterctl certificate prepare`, `switch`, `retire`) does the same for devices that come by, unless the thief is there first |
+//! | the recovery key (it is not on the server) | posing as the server for good | `musterd recovery-key create` makes another one; devices forget the stolen one with their next sync |
+//! | the authority's key (`ca-key.pem`) | being any device of the fleet: the server lets in what its authority has signed for a device that is there. Not the server: devices compare its certificate, not who signed it | it lies beside the server's key, so act as for that: `recovery-key use` makes another authority |
+//! | the server's secret (`server-secret.pem`) | forging datagrams: waking devices, and notices that one has shut down, until its next connection. With the database also reading TLS sessions' tickets of the last day and a half | `musterctl certificate rotate-secret`, and `retire` once devices have the new keys; with the server's key stolen, too, as for that |
+//! | the key of `[tls]` files | posing as the server, as long as its voucher is good | a rotation: the voucher is by the server's own key |
 //! | the database alone (`store/`) | reading names, groups, inventories, settings and results, which may hold secrets of applications. Tokens are stored as hashes, certificates are public | settings that hold secrets are changed |
 //! | the event log alone (`journal/`) | reading the events | |
 //!

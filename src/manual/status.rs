@@ -35,6 +35,8 @@
 //! | `disk.critical_below` | `5` | the same |
 //! | `certificate.warning_before` | `"30d"` | the device's certificate ends so soon, or in less than a sixth of its life: it was due to be renewed long before |
 //! | `certificate.critical_before` | `"7d"` | the same, or in less than a twelfth, or it has ended; a warning at most of a device that has not come since it was due, which is renewed when it comes |
+//! | `certificate.pin_missing` | `"warning"` | a rotation is prepared, and the device has not stored the next pin |
+//! | `certificate.pin_missing_for` | `"1d"` | after how long that counts |
 //! | `clock.warning_beyond` | `"5m"` | the device's clock was this far from the server's at its last sync, ahead or behind |
 //! | `clock.critical_beyond` | `"off"` | the same |
 //!
