@@ -11,8 +11,13 @@ use muster::reactor::channel::{
     CertificateStatus, Channel, ClientIdentity, ClientTls, ExpectedServer, HandshakeCost, Membership,
     ServerChannel, ServerTls,
 };
+use muster::server::identity::{Identity, Wanted};
 use muster::wire::id::{CertificateHash, DeviceId};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ED25519};
+use muster::wire::message::{Renew, Renewed, ToAgent, ToServer};
+use muster::wire::time::WallTime;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
@@ -216,6 +221,29 @@ fn handshakes(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The server's work for a renewal, beside the full handshake that follows it, and the bytes of both ways.
+fn renewals(criterion: &mut Criterion) {
+    let directory = tempfile::tempdir().unwrap();
+    let now = WallTime(1_795_514_400_000);
+    let identity = Identity::open_or_create(&directory.path().join("identity"), &[], now).unwrap();
+    let wanted = Wanted { device: DeviceId(7), counter: 2, life_milliseconds: 86_400_000 };
+    let mut group = criterion.benchmark_group("renewal");
+    for (name, algorithm) in [("ed25519", &PKCS_ED25519), ("p256", &PKCS_ECDSA_P256_SHA256)] {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let request = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
+        let certificate = identity.issue(&request, wanted, now).unwrap().der;
+        let (mut up, mut down) = (Vec::new(), Vec::new());
+        ToServer::Renew(Renew { request: request.clone() }).write_to(&mut up);
+        ToAgent::RenewNow.write_to(&mut down);
+        ToAgent::Renewed(Renewed { certificate }).write_to(&mut down);
+        println!("bytes of a renewal ({name}): {} up, {} down", up.len(), down.len());
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| identity.issue(&request, wanted, now).unwrap());
+        });
+    }
+    group.finish();
+}
+
 /// Memory of the server's ends alone: each client is gone before the next comes.
 fn print_bytes_each(what: &str, mut make: impl FnMut() -> ServerChannel) {
     // One-time costs of the first are not theirs.
@@ -234,5 +262,5 @@ fn resident_bytes() -> Option<usize> {
     Some(pages * rustix::param::page_size())
 }
 
-criterion_group!(benches, handshakes);
+criterion_group!(benches, handshakes, renewals);
 criterion_main!(benches);

@@ -142,6 +142,9 @@ fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
                 _ => ClonePolicy::default(),
             }),
             waiting: row.waits.map(|(since, was_unknown)| Waiting { since: since.into(), was_unknown }),
+            certificate: row.device_status.reasons.iter().find_map(|reason| {
+                matches!(reason.cause, Cause::Certificate { .. }).then(|| reason.text(now))
+            }),
             events_held: row.device_status.reasons.iter().find_map(|reason| {
                 matches!(reason.cause, Cause::EventsHeld { .. }).then(|| reason.text(now))
             }),

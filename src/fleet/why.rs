@@ -38,6 +38,9 @@ pub fn explain(facts: &WhyFacts) -> String {
     sentences.extend(reach(facts));
     sentences.extend(facts.settings.iter().map(unsettled));
     sentences.extend(runs(facts));
+    sentences.extend(facts.certificate.as_ref().map(|why| {
+        format!("Of its certificate: {why}. It comes in with it all the same, also when it has expired.")
+    }));
     sentences.extend(facts.events_held.as_ref().map(|why| {
         format!(
             "Of its events: {why}. They come at the rate that journal.device_rate of the server's configuration \

@@ -34,6 +34,7 @@ fn facts(presence: Presence) -> WhyFacts {
         shared_identity: None,
         waiting: None,
         clone_policy: None,
+        certificate: None,
         events_held: None,
         pin_missing: None,
         journal: JournalCondition::Ok,
@@ -245,4 +246,15 @@ fn what_it_should_have_and_has_not_is_said() {
     ] {
         check(&WhyFacts { runs_waiting, runs_taken, ..facts(Presence::Idle) }, &[says], &["Settings"]);
     }
+}
+
+#[test]
+fn a_certificate_that_is_not_renewed_is_told_with_what_that_means() {
+    let why = "its certificate expires in 3 days and is not renewed although it syncs".to_owned();
+    let facts = WhyFacts { certificate: Some(why), ..facts(Presence::Idle) };
+    check(
+        &facts,
+        &["Of its certificate: its certificate expires in 3 days", "comes in with it all the same"],
+        &[],
+    );
 }

@@ -6,8 +6,8 @@ use crate::wire::event::{Event, Severity};
 use crate::wire::id::{RunId, TokenId};
 use crate::wire::inventory::{Application, digest_of};
 use crate::wire::message::{
-    Enrol, EventItem, Events, InSync, NamedSection, Part, PartContent, Ping, Resend, Sync, SyncReason, Want,
-    WantedSection,
+    Enrol, EventItem, Events, InSync, NamedSection, Part, PartContent, Ping, Renew, Renewed, Resend, Sync,
+    SyncReason, Want, WantedSection,
 };
 use crate::wire::section::{Section, SectionState};
 use crate::wire::settings::{Drift, SETTINGS_SECTION, SettingsOrder};
@@ -506,4 +506,38 @@ fn a_device_that_was_removed_meanwhile_hears_that_and_not_to_come_later() {
         assert_eq!(error_code(&out[0]), Some(ErrorCode::DeviceRemoved));
         assert_eq!(out[1], Command::Close(CloseReason::DeviceRemoved));
     }
+}
+
+#[test]
+fn a_device_whose_certificate_is_due_is_asked_before_its_sync_ends_and_is_given_another() {
+    let mut session = Session::new(&now(0), Some(DEVICE));
+    let mut record = record();
+    record.set_to_renew(true);
+    let out = handle(&mut session, &mut record, sync_at(Digest(0xd), 4, None));
+    let expected = [Command::Send(ToAgent::RenewNow), Command::Send(in_sync(&policy()))];
+    assert_eq!(out[..2], expected, "a device whose link does not stay leaves with the second");
+    let renewed = Renewed { certificate: vec![2; 400] };
+    let refusal = ErrorReport { code: ErrorCode::Unexpected, message: "too soon".into() };
+    for (outcome, answer) in [
+        (RenewalOutcome::Issued(renewed.clone()), Some(ToAgent::Renewed(renewed))),
+        (RenewalOutcome::Refused(refusal.clone()), Some(ToAgent::Error(refusal))),
+        (RenewalOutcome::Failed, None),
+    ] {
+        let renew = Renew { request: vec![1; 200] };
+        let out = handle(&mut session, &mut record, ToServer::Renew(renew.clone()));
+        assert_eq!(out, [Command::Job(Box::new(Job::Renew(DEVICE, renew)))]);
+        assert!(session.has_job(), "a draining server waits for it");
+        let out = job_done(&mut session, &mut record, JobOutcome::Renewal(outcome));
+        match answer {
+            Some(answer) => assert_eq!(out, [Command::Send(answer)]),
+            None => assert_eq!(error_code(&out[0]), Some(ErrorCode::Internal)),
+        }
+        assert!(!session.has_job());
+    }
+    record.set_to_renew(false);
+    let out = handle(&mut session, &mut record, sync_at(Digest(0xd), 4, None));
+    assert_eq!(out[0], Command::Send(in_sync(&policy())));
+    let outcome = JobOutcome::Renewal(RenewalOutcome::DeviceRemoved);
+    let out = job_done(&mut session, &mut record, outcome);
+    assert_eq!(error_code(&out[0]), Some(ErrorCode::DeviceRemoved));
 }

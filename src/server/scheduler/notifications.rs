@@ -55,6 +55,12 @@ impl Notifications {
         !self.waiting.lock().is_empty()
     }
 
+    /// Takes out all that wait.
+    #[cfg(test)]
+    pub(super) fn take_all(&self) -> Vec<DeviceId> {
+        std::mem::take(&mut *self.waiting.lock()).into_keys().collect()
+    }
+
     fn next_round(&self) -> Vec<Waiting> {
         let mut waiting = self.waiting.lock();
         std::iter::from_fn(|| waiting.pop_first()).take(DEVICES_PER_ROUND).collect()

@@ -93,6 +93,9 @@ pub struct WhyFacts {
     /// Its wait for approval; null: it does not wait.
     #[serde(default)]
     pub waiting: Option<Waiting>,
+    /// Why its certificate is among the reasons of its status; null: it is not.
+    #[serde(default)]
+    pub certificate: Option<String>,
     /// Why its events wait on it; null: they do not.
     #[serde(default)]
     pub events_held: Option<String>,
