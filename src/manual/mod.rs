@@ -12,6 +12,7 @@
 //! | [`runs`] | offering tasks on a device: what a program gets and may say, and what becomes of it when something dies |
 //! | [`reach`] | calling devices: wakes, notices, presence, persistent links, firewalls and NAT |
 //! | [`operations`] | running a server: configuration, backup, full disks, removed devices |
+//! | [`identity`] | how devices and the server know each other for a lifetime: renewal, rotation, recovery, approval, copies, passphrase |
 //! | [`upgrades`] | replacing versions: what an older and a newer one make of each other, on the wire and on the disk |
 //! | [`security`] | exposing a server: who is trusted with what, what a stolen thing is good for, what each can consume |
 //! | [`neighbours`] | a device that is shared with other users: what they can do to the agent, and what its sandbox does not stop |
@@ -50,6 +51,7 @@ pub mod clocks;
 pub mod delivery;
 pub mod density;
 pub mod glossary;
+pub mod identity;
 pub mod lives;
 pub mod load;
 pub mod measurements;

@@ -70,6 +70,9 @@ DIR must be empty or not there yet. It says at the end what devices will do.")]
     /// The key by which devices accept a server that has lost its own
     #[command(subcommand)]
     RecoveryKey(RecoveryKeyCommand),
+    /// Keep the server's private keys under a passphrase, or under another one, or under none
+    #[command(subcommand)]
+    Identity(IdentityCommand),
     /// Read the event log; changes nothing
     #[command(subcommand)]
     Journal(JournalCommand),
@@ -131,6 +134,41 @@ pub(crate) struct CheckConfig {
     pub(crate) config: Option<PathBuf>,
 }
 
+/// Changes of the passphrase; the server must be stopped.
+#[derive(Subcommand, Debug)]
+pub(crate) enum IdentityCommand {
+    /// Put the private keys under a passphrase, or under another one
+    #[command(after_help = "Examples:
+  musterd identity protect --passphrase-file /run/keys/muster --data /srv/muster
+  musterd identity protect --old-passphrase-file OLD --passphrase-file NEW --data /srv/muster
+
+The passphrase is the first line of the file; '-' is standard input. The server then needs it at each start:
+[identity] passphrase_file in its configuration. What lay on the disk in clear may be found there until it is
+written over: on a disk that others had, make a new identity by 'musterd recovery-key use'.")]
+    Protect {
+        /// File with the passphrase
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: PathBuf,
+        /// File with the passphrase that they are under [default: what the configuration says]
+        #[arg(long, value_name = "FILE")]
+        old_passphrase_file: Option<PathBuf>,
+        /// Configuration and data.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Keep the private keys under no passphrase any more
+    #[command(after_help = "Examples:
+  musterd identity unprotect --passphrase-file /run/keys/muster --data /srv/muster")]
+    Unprotect {
+        /// File with the passphrase that they are under [default: what the configuration says]
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+        /// Configuration and data.
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
 /// `backup`
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Backup {
@@ -163,13 +201,14 @@ pub(crate) enum RecoveryKeyCommand {
 The private part is stored nowhere: keep it off this machine. Another one takes the place of one that is there, once
 devices have stored its pin.")]
     Create(Place),
-    /// Make everything of identity/ anew, so that devices accept it by the recovery key; the server is
+    /// Make the server's key and secret anew, so that devices accept it by the recovery key; the server is
     /// stopped
     #[command(after_help = "Examples:
   musterd recovery-key use --key-file /media/safe/recovery-key.pem --data /srv/muster
 
 For a server whose key, authority or secret is lost or stolen, or that was restored from a backup of before a rotation.
-Devices keep their certificates and records, and need no visit.")]
+Devices keep their certificates and records, and need no visit. The authority is made anew when it is lost, too, or
+with --stolen; a device that a restored server does not know any more is then let in by 'musterctl device approve'.")]
     Use(UseRecoveryKey),
 }
 
@@ -179,6 +218,9 @@ pub(crate) struct UseRecoveryKey {
     /// The recovery key, as 'musterd recovery-key create' printed it; '-': standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: PathBuf,
+    /// Somebody else has the files, too: the authority that signs the devices' certificates is made anew
+    #[arg(long)]
+    pub(crate) stolen: bool,
     /// Configuration and data.
     #[command(flatten)]
     pub(crate) place: Place,

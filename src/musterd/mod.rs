@@ -6,6 +6,7 @@ mod backup;
 mod configuration;
 #[cfg(feature = "demo")]
 mod demo;
+mod identity;
 mod journal;
 mod recovery_key;
 mod run;
@@ -73,6 +74,7 @@ fn dispatch(
         #[cfg(feature = "demo")]
         Some(Command::Demo(arguments)) => Ok(demo::run(&arguments)),
         Some(Command::Journal(command)) => journal::command(&command),
+        Some(Command::Identity(command)) => identity::command(&command),
         Some(Command::Backup(arguments)) => backup::command(&arguments),
         Some(Command::Restore(arguments)) => backup::restore(&arguments),
         Some(Command::RecoveryKey(command)) => recovery_key::command(&command),

@@ -27,7 +27,8 @@ pub(crate) fn command(command: &RecoveryKeyCommand) -> Result<ExitCode, Failure>
 fn create(config: &Config) -> Result<ExitCode, Failure> {
     let key = match DataDirectory::lock(&config.data_directory) {
         Ok(_locked) => {
-            let identity = Identity::open(&config.identity_directory()).map_err(Failure::refused)?;
+            let place = config.identity_place().map_err(Failure::refused)?;
+            let identity = Identity::open(place).map_err(Failure::refused)?;
             identity.create_recovery_key(Clock::new().now().wall).map_err(Failure::refused)?
         }
         Err(held @ DataDirectoryError::InUse { .. }) => of_running(config, &held)?,
@@ -61,9 +62,11 @@ fn use_key(arguments: &UseRecoveryKey) -> Result<ExitCode, Failure> {
     let _locked = DataDirectory::lock(&config.data_directory).map_err(Failure::refused)?;
     let directory = config.identity_directory();
     let had_identity = directory.exists();
-    let identity = Identity::recover(&directory, &key, Clock::new().now().wall).map_err(Failure::refused)?;
+    let place = config.identity_place().map_err(Failure::refused)?;
+    let identity = Identity::recover(place, &key, arguments.stolen, Clock::new().now().wall);
+    let identity = identity.map_err(Failure::refused)?;
     println!(
-        "{}: a new certificate ({}), authority and secret; the recovery key vouches for the certificate.",
+        "{}: a new certificate ({}) and secret; the recovery key vouches for the certificate.",
         directory.display(),
         identity.certificate_hash()
     );

@@ -2,6 +2,7 @@
 //! `tools/musterd.toml`. A wrong file is refused with the line, the key and what is allowed.
 
 mod backup;
+mod identity;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 pub use backup::BackupConfig;
+pub use identity::IdentityConfig;
 
 use super::process::ProcessOptions;
 use crate::admin::listen::bound_as;
@@ -22,7 +24,6 @@ use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::machine::device_state::STORED_INTERVAL_SECONDS_MAX;
 use crate::machine::rate::EventRate;
 use crate::paths::{PathProblem, check_directory, check_file, check_socket, check_socket_length};
-use crate::wire::clone_policy::ClonePolicy;
 
 /// The port of both protocols, when an address names none.
 pub const DEFAULT_PORT: u16 = 13_000;
@@ -211,23 +212,6 @@ pub struct SyncConfig {
         deserialize_with = "duration::<{ INTERVAL_SECONDS_MIN as u64 }, { INTERVAL_SECONDS_MAX as u64 }, _, _>"
     )]
     pub interval: Duration,
-}
-
-/// Identities of devices.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct IdentityConfig {
-    /// Life of a device's certificate. The server has it renewed when two thirds of that are over.
-    #[serde(deserialize_with = "duration::<60, { 3_650 * 86_400 }, _, _>")]
-    pub device_certificate_life: Duration,
-    /// Treatment of a machine that uses the identity of another one, as a copied disk does.
-    pub clones: ClonePolicy,
-}
-
-impl Default for IdentityConfig {
-    fn default() -> Self {
-        Self { device_certificate_life: Duration::from_secs(365 * 86_400), clones: ClonePolicy::default() }
-    }
 }
 
 /// Smallest journal of warnings.
@@ -539,6 +523,7 @@ impl Config {
         note!(journal.device_burst, "journal.device_burst", applied);
         note!(backup, "backup", applied);
         note!(tls, "tls", applied);
+        note!(identity.passphrase_file, "identity.passphrase_file", needs_restart);
         note!(log_level, "log.level", applied);
         diff
     }

@@ -17,10 +17,13 @@
 //! | `recovery-certificate.pem` | the recovery key's public part; the private one is never here |
 //! | `recovery-voucher.pem`, `next-recovery-voucher.pem` | its vouchers for the current and for the next key |
 //! | `stages.json` | which of these are there, and since when |
+//!
+//! Keys and secrets can be kept under a [`Passphrase`]: then their files say `MUSTER SEALED KEY`.
 
 mod certificates;
 mod files;
 mod issue;
+mod passphrase;
 mod stages;
 #[cfg(test)]
 mod tests;
@@ -35,6 +38,7 @@ use zeroize::Zeroizing;
 
 pub use files::NamedFile;
 pub use issue::{IssueError, IssuedCertificate, Wanted};
+pub use passphrase::{Passphrase, PassphraseError};
 pub use stages::StageError;
 
 use crate::reactor::channel::TICKET_KEY_BYTES;
@@ -125,6 +129,18 @@ pub enum IdentityError {
         /// The fault.
         what: &'static str,
     },
+    /// Its private keys are under a passphrase, and there is none here.
+    #[error(
+        "{} is under a passphrase: say where that is ([identity] passphrase_file in the configuration)",
+        .0.display()
+    )]
+    Sealed(PathBuf),
+    /// Its private keys are under another passphrase.
+    #[error("{} is under another passphrase than this one, or was changed", .0.display())]
+    WrongPassphrase(PathBuf),
+    /// The passphrase can't be had.
+    #[error(transparent)]
+    Passphrase(#[from] PassphraseError),
     /// The cryptographic library failed.
     #[error("can't make the server's keys: {0}")]
     Crypto(String),
@@ -133,9 +149,36 @@ pub enum IdentityError {
     Stage(#[from] StageError),
 }
 
+/// The place of an identity, and the passphrase that its private keys are under.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    directory: PathBuf,
+    passphrase: Option<Passphrase>,
+}
+
+impl Place {
+    /// In this directory, with private keys under the passphrase, if there is one.
+    #[must_use]
+    pub fn new(directory: PathBuf, passphrase: Option<Passphrase>) -> Self {
+        Self { directory, passphrase }
+    }
+}
+
+impl From<&Path> for Place {
+    fn from(directory: &Path) -> Self {
+        Self::new(directory.to_owned(), None)
+    }
+}
+
+impl From<&PathBuf> for Place {
+    fn from(directory: &PathBuf) -> Self {
+        directory.as_path().into()
+    }
+}
+
 /// The server's identity, in memory. Can be shared between threads.
 pub struct Identity {
-    directory: PathBuf,
+    place: Place,
     issuer: Issuer<'static, KeyPair>,
     current: RwLock<Arc<Current>>,
 }
@@ -239,66 +282,94 @@ impl Current {
 }
 
 impl Identity {
-    /// Opens the identity in `directory`, or makes one when there is none. `evidence` are paths (database,
-    /// journal) of which the first one that exists proves that there was an identity before: then none is
-    /// made.
+    /// Opens the identity in `place`, or makes one when there is none; puts private keys under the passphrase
+    /// that are not yet. `evidence` are paths (database, journal) of which the first one that exists proves
+    /// that there was an identity before: then none is made.
     ///
     /// # Errors
     /// When a file is missing, damaged or open to others, when there is evidence of a lost identity, or when
     /// the system refuses to read or write.
     pub fn open_or_create(
-        directory: &Path,
+        place: impl Into<Place>,
         evidence: &[&Path],
         now: WallTime,
     ) -> Result<Self, IdentityError> {
         let changes = CHANGES.lock();
-        files::settle(directory)?;
-        if !files::exists(directory)? {
+        let place = place.into();
+        files::settle(&place.directory)?;
+        if !files::exists(&place.directory)? {
             if let Some(evidence) = evidence.iter().find(|path| path.exists()) {
                 return Err(IdentityError::Lost {
-                    directory: directory.to_owned(),
+                    directory: place.directory,
                     evidence: (*evidence).to_owned(),
                 });
             }
-            files::write(directory, &certificates::generate(now)?, None, || ())?;
+            files::write(&place, &certificates::generate(now)?, None, || ())?;
+        } else if place.passphrase.is_some() && !files::is_sealed(&place.directory)? {
+            let contents = files::read(&place)?;
+            files::write(&place, &contents, None, || ())?;
+            log::info!(
+                "the private keys in {} are under the passphrase from now on",
+                place.directory.display()
+            );
         }
         drop(changes);
-        Self::open(directory)
+        Self::open(place)
     }
 
     /// Makes a whole new identity in `directory`, in place of one that is lost or stolen: devices that know
-    /// the recovery key (PEM) accept it. The files that were there are kept as `identity.replaced`.
+    /// the recovery key (PEM) accept it. The authority stays unless it is damaged or `is_stolen`. The files
+    /// that were there are kept as `identity.replaced`.
     ///
     /// # Errors
     /// When it is not the recovery key, or the system refuses.
-    pub fn recover(directory: &Path, recovery_key: &str, now: WallTime) -> Result<Self, IdentityError> {
+    pub fn recover(
+        place: impl Into<Place>,
+        recovery_key: &str,
+        is_stolen: bool,
+        now: WallTime,
+    ) -> Result<Self, IdentityError> {
         let changes = CHANGES.lock();
+        let place = place.into();
         let key = stages::recovery_key(recovery_key)?;
-        files::settle(directory)?;
-        let contents = stages::recovered(&key, files::read_what_is_left(directory), now)?;
-        files::write(directory, &contents, Some(&directory.with_file_name(REPLACED)), || ())?;
+        files::settle(&place.directory)?;
+        let contents = stages::recovered(&key, files::read_what_is_left(&place), is_stolen, now)?;
+        files::write(&place, &contents, Some(&place.directory.with_file_name(REPLACED)), || ())?;
         drop(changes);
-        Self::open(directory)
+        Self::open(place)
+    }
+
+    /// Puts the private keys in `old` under another passphrase, or under none.
+    ///
+    /// # Errors
+    /// As [`Identity::open`]; then all is as before.
+    pub fn reseal(old: impl Into<Place>, passphrase: Option<Passphrase>) -> Result<(), IdentityError> {
+        let _changes = CHANGES.lock();
+        let old = old.into();
+        files::settle(&old.directory)?;
+        let contents = files::read(&old)?;
+        files::write(&Place::new(old.directory, passphrase), &contents, None, || ())
     }
 
     /// Opens the identity in `directory`.
     ///
     /// # Errors
     /// When it is not there, a file is missing, damaged or open to others, or can't be read.
-    pub fn open(directory: &Path) -> Result<Self, IdentityError> {
-        let contents = files::read(directory)?;
-        let issuer = certificates::check(directory, &contents)?;
+    pub fn open(place: impl Into<Place>) -> Result<Self, IdentityError> {
+        let place = place.into();
+        let contents = files::read(&place)?;
+        let issuer = certificates::check(&place.directory, &contents)?;
         let current = RwLock::new(Arc::new(Current::of(&contents)?));
-        Ok(Self { directory: directory.to_owned(), issuer, current })
+        Ok(Self { place, issuer, current })
     }
 
     /// Opens the identity in `directory`, and returns its files with their names, all from one moment.
     ///
     /// # Errors
     /// As [`Identity::open`].
-    pub fn copy(directory: &Path) -> Result<(Self, Vec<NamedFile>), IdentityError> {
+    pub fn copy(place: &Place) -> Result<(Self, Vec<NamedFile>), IdentityError> {
         let _changes = CHANGES.lock();
-        Ok((Self::open(directory)?, files::copy(directory)?))
+        Ok((Self::open(place.clone())?, files::copy(&place.directory)?))
     }
 
     /// Takes a step, on disk and then here.
@@ -333,13 +404,19 @@ impl Identity {
         change: impl FnOnce(&mut files::Contents) -> Result<(), IdentityError>,
     ) -> Result<(), IdentityError> {
         let _changes = CHANGES.lock();
-        let mut contents = files::read(&self.directory)?;
+        let mut contents = files::read(&self.place)?;
         change(&mut contents)?;
-        certificates::check(&self.directory, &contents)?;
+        certificates::check(&self.place.directory, &contents)?;
         let current = Current::of(&contents)?;
-        files::write(&self.directory, &contents, None, || ())?;
+        files::write(&self.place, &contents, None, || ())?;
         *self.current.write() = Arc::new(current);
         Ok(())
+    }
+
+    /// Its place.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     fn current(&self) -> Arc<Current> {

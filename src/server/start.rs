@@ -17,7 +17,7 @@ use super::config::Config;
 use super::control::{Control, ControlThread};
 use super::data_directory::DataDirectory;
 use super::event_log::{self, seconds};
-use super::identity::Identity;
+use super::identity::{Identity, IdentityError};
 use super::limits::Sizes;
 use super::members::Issued;
 use super::panic_guard::{Failures, PanicGuard, ServerFailure};
@@ -92,7 +92,8 @@ impl Stored {
         let identity_directory = config.identity_directory();
         let is_first_start = !identity_directory.exists();
         let database = config.store_directory().join(FILE_NAME);
-        let identity = Arc::new(Identity::open_or_create(&identity_directory, &[&database], now)?);
+        let place = config.identity_place().map_err(IdentityError::from)?;
+        let identity = Arc::new(Identity::open_or_create(place, &[&database], now)?);
         let store = open_store(config)?;
         let failures = running.failures.clone();
         store.on_panic(move |thread| failures.tell_panic(thread));
@@ -252,7 +253,13 @@ impl Parts {
         };
         workers::spawn(sizes.workers, &assignments, &tools, &failures, &mut running.workers)
             .map_err(ServerError::when("start the workers"))?;
-        let source = Source::of_server(&config, store.clone(), journal.reader(), archive.clone());
+        let source = Source::of_server(
+            &config,
+            identity.place().clone(),
+            store.clone(),
+            journal.reader(),
+            archive.clone(),
+        );
         let wall = || Clock::new().now().wall;
         let backups = BackupService::start(source, config.backup.clone(), announcer.clone(), wall)?;
         let backups = Arc::new(backups);

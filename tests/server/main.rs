@@ -9,6 +9,7 @@ mod greedy_peers;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod limits;
+mod passphrase;
 mod paths;
 mod reach;
 mod run;

@@ -8,7 +8,7 @@ use super::archive::ArchiveWriter;
 use super::{About, BackupError, FORMAT, JournalPart};
 use crate::journal::{Archive, Position, Reader, verify_image};
 use crate::server::config::Config;
-use crate::server::identity::{Identity, NamedFile};
+use crate::server::identity::{Identity, IdentityError, NamedFile, Place};
 use crate::store::{self, FILE_NAME, StoreError};
 use crate::wire::time::WallTime;
 
@@ -20,7 +20,7 @@ type CopyStore = Box<dyn Fn(&std::path::Path) -> Result<(), StoreError> + Send +
 
 /// Everything that a backup is made of.
 pub struct Source {
-    identity: PathBuf,
+    identity: Place,
     scratch: PathBuf,
     copy_store: CopyStore,
     journal: Reader,
@@ -46,6 +46,7 @@ impl Source {
     /// The parts of a running server.
     pub(in crate::server) fn of_server(
         config: &Config,
+        identity: Place,
         store: store::Store,
         journal: Reader,
         warnings: Archive,
@@ -55,7 +56,7 @@ impl Source {
         let _ = fs::remove_file(&scratch);
         let copy_store = Box::new(move |target: &std::path::Path| store.copy(target));
         let warnings = Warnings::Running(warnings);
-        Self { identity: config.identity_directory(), scratch, copy_store, journal, warnings }
+        Self { identity, scratch, copy_store, journal, warnings }
     }
 
     /// The data directory of a stopped server. The caller has locked the data directory.
@@ -67,7 +68,7 @@ impl Source {
         let warnings = config.warnings_directory();
         let warnings = warnings.exists().then(|| Reader::open(&warnings)).transpose()?;
         Ok(Self {
-            identity: config.identity_directory(),
+            identity: config.identity_place().map_err(IdentityError::from)?,
             scratch: directory.join(SCRATCH),
             journal: Reader::open(&config.journal_directory())?,
             warnings: Warnings::Stopped(warnings),

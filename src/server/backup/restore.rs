@@ -9,7 +9,7 @@ use super::{BackupError, Contents, PARTS, WARNINGS, archive};
 use crate::journal::{self, SegmentHeader};
 use crate::server::config::Config;
 use crate::server::data_directory::{DataDirectory, UNFINISHED};
-use crate::server::identity::Identity;
+use crate::server::identity::{Identity, IdentityError};
 use crate::store;
 
 /// Zeros that are written at a time behind a segment that was cut.
@@ -62,7 +62,11 @@ fn fill(path: &Path, file: &File, directory: &Path) -> Result<Contents, BackupEr
         extract(&target, is_segment, content).map_err(BackupError::io("write", &target))
     })?;
     let config = Config::in_directory(directory);
-    Identity::open(&config.identity_directory())?;
+    match Identity::open(&config.identity_directory()) {
+        // The start of the server, which has the passphrase, tells whether the keys are whole.
+        Ok(_) | Err(IdentityError::Sealed(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
     store::begin_anew(&config.store_directory())?;
     journal::verify(&config.journal_directory())?;
     if contents.journal.warnings > 0 {

@@ -80,11 +80,25 @@ pub(super) const NO_END: (i32, u8, u8) = (9999, 12, 31);
 
 /// Makes a whole new identity.
 pub(super) fn generate(now: WallTime) -> Result<Contents, IdentityError> {
+    generate_with(authority(now)?, now)
+}
+
+/// An authority's certificate and key.
+pub(super) type Authority = (Vec<u8>, Zeroizing<Vec<u8>>);
+
+fn authority(now: WallTime) -> Result<Authority, IdentityError> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(crypto)?;
     let mut ca = parameters("muster CA", now, NO_END, KeyUsagePurpose::KeyCertSign)?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let ca_certificate = ca.self_signed(&key).map_err(crypto)?.der().to_vec();
-    let ca_key = Zeroizing::new(key.serialize_der());
+    Ok((ca_certificate, Zeroizing::new(key.serialize_der())))
+}
+
+/// Makes an identity with this authority.
+pub(super) fn generate_with(
+    (ca_certificate, ca_key): Authority,
+    now: WallTime,
+) -> Result<Contents, IdentityError> {
     let (server_certificate, server_key) = server(&ca_certificate, &ca_key, now)?;
     Ok(Contents {
         ca_certificate,

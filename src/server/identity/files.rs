@@ -11,7 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::IdentityError;
+use super::certificates::Authority;
+use super::passphrase::{Passphrase, Unsealed};
+use super::{IdentityError, Place};
 use crate::wire::api::Timestamp;
 
 const DIRECTORY_MODE: u32 = 0o700;
@@ -82,6 +84,12 @@ const LABEL_CERTIFICATE: &str = "CERTIFICATE";
 const LABEL_KEY: &str = "PRIVATE KEY";
 const LABEL_SECRET: &str = "MUSTER SERVER SECRET";
 
+const LABEL_SEALED: &str = "MUSTER SEALED KEY";
+
+fn is_secret(name: &str) -> bool {
+    label_of(name) != LABEL_CERTIFICATE
+}
+
 fn label_of(name: &str) -> &'static str {
     match name {
         CA_KEY | SERVER_KEY | NEXT_KEY | FORMER_KEY => LABEL_KEY,
@@ -96,7 +104,20 @@ impl Contents {
     }
 
     /// The files in PEM, and the one that lists them when there are more than the five.
-    fn texts(&self) -> Vec<(&'static str, Zeroizing<String>)> {
+    fn texts(
+        &self,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<Vec<(&'static str, Zeroizing<String>)>, IdentityError> {
+        let text_of = |(name, bytes): (&'static str, &[u8])| {
+            let text = match passphrase.filter(|_| is_secret(name)) {
+                Some(passphrase) => {
+                    let sealed = passphrase.seal(name, bytes).map_err(super::certificates::crypto)?;
+                    to_pem(LABEL_SEALED, &sealed)
+                }
+                None => to_pem(label_of(name), bytes),
+            };
+            Ok((name, text))
+        };
         let five: [(&'static str, &[u8]); 5] = [
             (CA_CERTIFICATE, &self.ca_certificate),
             (CA_KEY, &self.ca_key),
@@ -105,8 +126,8 @@ impl Contents {
             (SERVER_SECRET, &self.server_secret),
         ];
         let more = self.more.iter().map(|(name, bytes)| (*name, bytes.as_slice()));
-        let mut texts: Vec<_> =
-            five.into_iter().chain(more).map(|(name, bytes)| (name, to_pem(label_of(name), bytes))).collect();
+        let mut texts =
+            five.into_iter().chain(more).map(text_of).collect::<Result<Vec<_>, IdentityError>>()?;
         let files = self.more.keys().map(|name| (*name).to_owned()).collect();
         let stages = Stages { files, ..self.stages.clone() };
         if stages != Stages::default() {
@@ -114,7 +135,7 @@ impl Contents {
             let text = serde_json::to_string_pretty(&stages).unwrap_or_default();
             texts.push((STAGES, Zeroizing::new(text + "\n")));
         }
-        texts
+        Ok(texts)
     }
 }
 
@@ -167,14 +188,15 @@ pub(super) fn settle(directory: &Path) -> Result<(), IdentityError> {
 /// then take its place. `aside` is what the former contents are called afterwards; `None`: they go. `after`
 /// is called after each step, for tests.
 pub(super) fn write(
-    directory: &Path,
+    place: &Place,
     contents: &Contents,
     aside: Option<&Path>,
     mut after: impl FnMut(),
 ) -> Result<(), IdentityError> {
-    settle(directory)?;
+    settle(&place.directory)?;
+    let texts = contents.texts(place.passphrase.as_ref())?;
     // A link to elsewhere stays one.
-    let real = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let real = place.directory.canonicalize().unwrap_or_else(|_| place.directory.clone());
     let directory = real.as_path();
     let (unfinished, former) = beside(directory);
     DirBuilder::new()
@@ -183,7 +205,7 @@ pub(super) fn write(
         .create(&unfinished)
         .map_err(io("create", &unfinished))?;
     after();
-    for (name, text) in contents.texts() {
+    for (name, text) in texts {
         let path = unfinished.join(name);
         let mut write = || {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path)?;
@@ -231,9 +253,10 @@ fn sync_directory(path: &Path) -> Result<(), IdentityError> {
 }
 
 /// Reads all of them, having looked at the modes.
-pub(super) fn read(directory: &Path) -> Result<Contents, IdentityError> {
+pub(super) fn read(place: &Place) -> Result<Contents, IdentityError> {
+    let (directory, passphrase) = (&place.directory, place.passphrase.as_ref());
     check_mode(directory, DIRECTORY_MODE)?;
-    let read = |name| read_one(&directory.join(name), label_of(name));
+    let read = |name| read_one(&directory.join(name), name, passphrase);
     let stages = read_stages(&directory.join(STAGES))?;
     let is_listed = |name: &&str| stages.files.iter().any(|file| file == name);
     let more = MORE.into_iter().filter(is_listed).map(|name| Ok((name, Zeroizing::new(read(name)?))));
@@ -248,10 +271,21 @@ pub(super) fn read(directory: &Path) -> Result<Contents, IdentityError> {
     })
 }
 
-/// Facts that are no keys, as far as they can be read: to recover an identity that is not whole.
-pub(super) fn read_what_is_left(directory: &Path) -> (Stages, Option<Vec<u8>>) {
-    let stages = read_stages(&directory.join(STAGES)).unwrap_or_default();
-    (stages, read_one(&directory.join(RECOVERY_CERTIFICATE), LABEL_CERTIFICATE).ok())
+/// The rest of an identity that is not whole.
+pub(super) struct Left {
+    pub(super) stages: Stages,
+    pub(super) recovery_certificate: Option<Vec<u8>>,
+    /// Both of them; whether they belong together is not known.
+    pub(super) authority: Option<Authority>,
+}
+
+pub(super) fn read_what_is_left(place: &Place) -> Left {
+    let read = |name| read_one(&place.directory.join(name), name, place.passphrase.as_ref()).ok();
+    Left {
+        stages: read_stages(&place.directory.join(STAGES)).unwrap_or_default(),
+        recovery_certificate: read(RECOVERY_CERTIFICATE),
+        authority: read(CA_CERTIFICATE).zip(read(CA_KEY).map(Zeroizing::new)),
+    }
 }
 
 fn read_stages(path: &Path) -> Result<Stages, IdentityError> {
@@ -272,14 +306,29 @@ fn check_mode(path: &Path, allowed: u32) -> Result<(), IdentityError> {
     }
 }
 
-fn read_one(path: &Path, label: &'static str) -> Result<Vec<u8>, IdentityError> {
+/// Whether the private keys are under a passphrase.
+pub(super) fn is_sealed(directory: &Path) -> Result<bool, IdentityError> {
+    let path = directory.join(SERVER_KEY);
+    Ok(exists(&path)? && read_text(&path)?.starts_with(format!("-----BEGIN {LABEL_SEALED}").as_bytes()))
+}
+
+fn read_one(path: &Path, name: &str, passphrase: Option<&Passphrase>) -> Result<Vec<u8>, IdentityError> {
     if !exists(path)? {
         return Err(IdentityError::Missing { path: path.to_owned() });
     }
     let text = read_text(path)?;
     let damaged =
         || IdentityError::Damaged { path: path.to_owned(), what: "it is not PEM of the right kind" };
-    std::str::from_utf8(&text).ok().and_then(|text| from_pem(label, text)).ok_or_else(damaged)
+    let text = std::str::from_utf8(&text).map_err(|_| damaged())?;
+    let Some(sealed) = from_pem(LABEL_SEALED, text).filter(|_| is_secret(name)) else {
+        return from_pem(label_of(name), text).ok_or_else(damaged);
+    };
+    let passphrase = passphrase.ok_or_else(|| IdentityError::Sealed(path.to_owned()))?;
+    match passphrase.unseal(name, &sealed) {
+        Ok(mut content) => Ok(std::mem::take(&mut *content)),
+        Err(Unsealed::Refused) => Err(IdentityError::WrongPassphrase(path.to_owned())),
+        Err(Unsealed::Malformed) => Err(damaged()),
+    }
 }
 
 fn read_text(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {

@@ -14,12 +14,12 @@ use zeroize::Zeroizing;
 
 use super::certificates::{self, NO_END, crypto, parameters_between};
 use super::files::{
-    Contents, FORMER_CERTIFICATE, FORMER_KEY, FORMER_SECRET, FORMER_VOUCHER, NEXT_CERTIFICATE, NEXT_KEY,
-    NEXT_VOUCHER, RECOVERY_CERTIFICATE, RECOVERY_VOUCHER, key_from_pem,
+    Contents, FORMER_CERTIFICATE, FORMER_KEY, FORMER_SECRET, FORMER_VOUCHER, Left, NEXT_CERTIFICATE,
+    NEXT_KEY, NEXT_VOUCHER, RECOVERY_CERTIFICATE, RECOVERY_VOUCHER, key_from_pem,
 };
 use super::{IdentityError, secret_of};
 use crate::wire::api::Timestamp;
-use crate::wire::certificate::{SERIAL_BYTES, VOUCHER_MARK, public_key_info};
+use crate::wire::certificate::{SERIAL_BYTES, VOUCHER_MARK, ed25519_key, public_key_info};
 use crate::wire::time::WallTime;
 
 /// Number of a voucher that the server's own key signs: it is not the recovery key's, whose numbers rise.
@@ -226,18 +226,29 @@ pub(super) fn set_recovery(
     Ok(())
 }
 
-/// A whole new identity that devices accept by the recovery key; `left` is what is known of the one before.
+/// A new identity that devices accept by the recovery key; `left` is what is known of the one before. The
+/// authority stays when it is whole: devices whose certificates the store does not know, as it was restored
+/// from a copy, are known by its signature. When it is stolen nothing stays.
 pub(super) fn recovered(
     key: &KeyPair,
-    left: (super::files::Stages, Option<Vec<u8>>),
+    left: Left,
+    is_stolen: bool,
     now: WallTime,
 ) -> Result<Contents, IdentityError> {
-    let (stages, known) = left;
+    let Left { stages, recovery_certificate: known, authority } = left;
     let certificate = recovery_certificate(key)?;
     if known.is_some_and(|known| known != certificate) {
         return Err(StageError::WrongRecoveryKey.into());
     }
-    let mut contents = certificates::generate(now)?;
+    // One that is not whole signs nothing that passes.
+    let kept = authority.filter(|_| !is_stolen).filter(|(certificate, key)| {
+        let key = KeyPair::try_from(key.as_slice()).ok();
+        key.is_some_and(|key| ed25519_key(certificate) == Some(key.public_key_raw()))
+    });
+    let mut contents = match kept {
+        Some(authority) => certificates::generate_with(authority, now)?,
+        None => certificates::generate(now)?,
+    };
     let number = next_number(stages.voucher_number, now);
     let voucher = voucher(&contents.server_certificate, number, key, "muster recovery")?;
     contents.more.insert(RECOVERY_CERTIFICATE, certificate.into());

@@ -181,7 +181,7 @@ fn an_absurd_clock_still_issues() {
 /// Takes a step on a copy of the directory for each state that a crash can leave of it, and opens each.
 fn after_each_crash(step: impl Fn(&mut files::Contents), check: impl Fn(&Identity)) -> usize {
     let (_parent, directory, _) = made();
-    let mut contents = files::read(&directory).unwrap();
+    let mut contents = files::read(&Place::from(&directory)).unwrap();
     step(&mut contents);
     let (copies, parent) = (tempfile::tempdir().unwrap(), directory.parent().unwrap().to_owned());
     let mut states = 0;
@@ -199,7 +199,7 @@ fn after_each_crash(step: impl Fn(&mut files::Contents), check: impl Fn(&Identit
         }
         states += 1;
     };
-    files::write(&directory, &contents, None, copy).unwrap();
+    files::write(&Place::from(&directory), &contents, None, copy).unwrap();
     for state in 0..states {
         let directory = copies.path().join(state.to_string()).join("identity");
         let evidence = copies.path().to_owned();
@@ -308,9 +308,9 @@ fn the_recovery_key_vouches_for_the_next_key_and_for_a_whole_new_identity() {
     fs::remove_file(directory.join("server-key.pem")).unwrap();
     fs::remove_file(directory.join("server-certificate.pem")).unwrap();
     assert!(Identity::open(&directory).unwrap_err().to_string().contains("recovery-key use"));
-    let error = Identity::recover(&directory, &foreign, WallTime(0)).unwrap_err().to_string();
+    let error = Identity::recover(&directory, &foreign, false, WallTime(0)).unwrap_err().to_string();
     assert!(error.contains("not the recovery key"), "{error}");
-    let recovered = Identity::recover(&directory, &key, WallTime(0)).unwrap();
+    let recovered = Identity::recover(&directory, &key, false, WallTime(0)).unwrap();
     assert_eq!(recovered.trust_facts().voucher_floor, first_number + 1);
     for trusted in [&away, &synced] {
         assert_eq!(check(trusted, &recovered.chain()), Ok(()));
@@ -320,6 +320,15 @@ fn the_recovery_key_vouches_for_the_next_key_and_for_a_whole_new_identity() {
     let refused = check(&after, &stolen);
     assert_eq!(refused, Err(Untrusted::Replaced { number: first_number, least: first_number + 1 }));
     assert_eq!(identity.pins().last(), recovered.pins().last(), "the recovery pin is the same");
+    // The authority was whole, and knows the certificates that it has signed.
+    let of_before = identity.issue(&request(&rcgen::PKCS_ED25519).1, wanted(9), NOW).unwrap().der;
+    assert_eq!(recovered.issued(&of_before).map(|issued| issued.device), Some(DeviceId(9)));
+    let anew = Identity::recover(&directory, &key, true, NOW).unwrap();
+    assert_eq!(anew.issued(&of_before), None, "a thief signs nothing that counts");
+    fs::write(directory.join("ca-key.pem"), "damaged").unwrap();
+    let anew = Identity::recover(&directory, &key, false, NOW).unwrap();
+    assert_eq!(check(&synced, &anew.chain()), Ok(()));
+    let recovered = anew;
     assert!(directory.with_file_name(REPLACED).join("ca-key.pem").exists());
     assert_ne!(
         recovered.datagram_key(DatagramPurpose::Wake, DeviceId(1)),
@@ -359,4 +368,33 @@ fn two_secrets_are_good_until_the_former_one_is_retired() {
     assert!(identity.take(&Step::RotateSecret, NOW).is_err());
     identity.take(&Step::Retire, NOW).unwrap();
     assert_eq!(identity.former_datagram_key(DatagramPurpose::Notice, device), None);
+}
+
+fn under(directory: &Path, words: &str) -> Place {
+    Place::new(directory.to_owned(), Some(Passphrase::new(words.as_bytes())))
+}
+
+#[test]
+fn under_a_passphrase_it_is_the_same_and_without_it_nothing() {
+    let (_parent, directory, first) = made();
+    let sealed = Identity::open_or_create(under(&directory, "words"), &[], NOW).unwrap();
+    assert_eq!(sealed.pins(), first.pins());
+    let device = DeviceId(7);
+    let key = |identity: &Identity| identity.datagram_key(DatagramPurpose::Wake, device);
+    assert_eq!(key(&sealed), key(&first));
+    for entry in fs::read_dir(&directory).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        assert!(!text.contains("PRIVATE KEY") && !text.contains("SERVER SECRET"), "{text}");
+    }
+    assert!(matches!(Identity::open(&directory), Err(IdentityError::Sealed(_))));
+    let wrong = Identity::open_or_create(under(&directory, "other"), &[], NOW);
+    assert!(matches!(wrong, Err(IdentityError::WrongPassphrase(_))));
+    // A file in the place of another one.
+    let (ca, server) = (directory.join("ca-key.pem"), directory.join("server-key.pem"));
+    let kept = fs::read(&ca).unwrap();
+    fs::copy(&server, &ca).unwrap();
+    assert!(matches!(Identity::open(under(&directory, "words")), Err(IdentityError::WrongPassphrase(_))));
+    fs::write(&ca, kept).unwrap();
+    Identity::reseal(under(&directory, "words"), None).unwrap();
+    assert_eq!(key(&Identity::open(&directory).unwrap()), key(&first));
 }
