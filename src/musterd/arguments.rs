@@ -221,6 +221,10 @@ pub(crate) struct UseRecoveryKey {
     /// Somebody else has the files, too: the authority that signs the devices' certificates is made anew
     #[arg(long)]
     pub(crate) stolen: bool,
+    /// Number that the new voucher must be above: when devices say 'this device takes N and above' after a
+    /// restore, N
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) above: u32,
     /// Configuration and data.
     #[command(flatten)]
     pub(crate) place: Place,

@@ -12,7 +12,7 @@ use crate::client::{Address, Client};
 use crate::reactor::Clock;
 use crate::server::config::Config;
 use crate::server::data_directory::{DataDirectory, DataDirectoryError};
-use crate::server::identity::{Identity, REPLACED};
+use crate::server::identity::{Identity, REPLACED, Recovery};
 
 /// Most that is read of a key's file: a key in PEM has 120 bytes.
 const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -63,7 +63,8 @@ fn use_key(arguments: &UseRecoveryKey) -> Result<ExitCode, Failure> {
     let directory = config.identity_directory();
     let had_identity = directory.exists();
     let place = config.identity_place().map_err(Failure::refused)?;
-    let identity = Identity::recover(place, &key, arguments.stolen, Clock::new().now().wall);
+    let recovery = Recovery { is_stolen: arguments.stolen, above: arguments.above };
+    let identity = Identity::recover(place, &key, recovery, Clock::new().now().wall);
     let identity = identity.map_err(Failure::refused)?;
     println!(
         "{}: a new certificate ({}) and secret; the recovery key vouches for the certificate.",

@@ -176,6 +176,16 @@ impl From<&PathBuf> for Place {
     }
 }
 
+/// Circumstances of a recovery.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Recovery {
+    /// Somebody else has the files, too: the authority is made anew as well.
+    pub is_stolen: bool,
+    /// The voucher's number lies above this: devices were told of one that is not known here, as the identity
+    /// was restored from a copy and a clock was ahead before that.
+    pub above: u32,
+}
+
 /// The server's identity, in memory. Can be shared between threads.
 pub struct Identity {
     place: Place,
@@ -318,22 +328,22 @@ impl Identity {
     }
 
     /// Makes a whole new identity in `directory`, in place of one that is lost or stolen: devices that know
-    /// the recovery key (PEM) accept it. The authority stays unless it is damaged or `is_stolen`. The files
-    /// that were there are kept as `identity.replaced`.
+    /// the recovery key (PEM) accept it. The authority stays unless it is damaged or stolen. The files that
+    /// were there are kept as `identity.replaced`.
     ///
     /// # Errors
     /// When it is not the recovery key, or the system refuses.
     pub fn recover(
         place: impl Into<Place>,
         recovery_key: &str,
-        is_stolen: bool,
+        recovery: Recovery,
         now: WallTime,
     ) -> Result<Self, IdentityError> {
         let changes = CHANGES.lock();
         let place = place.into();
         let key = stages::recovery_key(recovery_key)?;
         files::settle(&place.directory)?;
-        let contents = stages::recovered(&key, files::read_what_is_left(&place), is_stolen, now)?;
+        let contents = stages::recovered(&key, files::read_what_is_left(&place), recovery, now)?;
         files::write(&place, &contents, Some(&place.directory.with_file_name(REPLACED)), || ())?;
         drop(changes);
         Self::open(place)

@@ -39,6 +39,10 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
             ..BackupConfig::default()
         },
         tls: config.tls.clone(),
+        identity: IdentityConfig {
+            passphrase_file: config.identity.passphrase_file.clone(),
+            ..IdentityConfig::default()
+        },
         journal: JournalConfig {
             warnings_bytes: Some(Config::default().journal.warnings_bytes()),
             warnings_age: Some(Config::default().journal.warnings_age()),
@@ -59,6 +63,7 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
             && config.backup.directory.is_some()
             && config.backup.at.is_some()
             && config.tls.files().is_some()
+            && config.identity.passphrase_file.is_some()
     };
     assert!(with_all(&config), "a setting without default is not shown");
     for key in [

@@ -17,7 +17,7 @@ use super::files::{
     Contents, FORMER_CERTIFICATE, FORMER_KEY, FORMER_SECRET, FORMER_VOUCHER, Left, NEXT_CERTIFICATE,
     NEXT_KEY, NEXT_VOUCHER, RECOVERY_CERTIFICATE, RECOVERY_VOUCHER, key_from_pem,
 };
-use super::{IdentityError, secret_of};
+use super::{IdentityError, Recovery, secret_of};
 use crate::wire::api::Timestamp;
 use crate::wire::certificate::{SERIAL_BYTES, VOUCHER_MARK, ed25519_key, public_key_info};
 use crate::wire::time::WallTime;
@@ -232,7 +232,7 @@ pub(super) fn set_recovery(
 pub(super) fn recovered(
     key: &KeyPair,
     left: Left,
-    is_stolen: bool,
+    recovery: Recovery,
     now: WallTime,
 ) -> Result<Contents, IdentityError> {
     let Left { stages, recovery_certificate: known, authority } = left;
@@ -241,7 +241,7 @@ pub(super) fn recovered(
         return Err(StageError::WrongRecoveryKey.into());
     }
     // One that is not whole signs nothing that passes.
-    let kept = authority.filter(|_| !is_stolen).filter(|(certificate, key)| {
+    let kept = authority.filter(|_| !recovery.is_stolen).filter(|(certificate, key)| {
         let key = KeyPair::try_from(key.as_slice()).ok();
         key.is_some_and(|key| ed25519_key(certificate) == Some(key.public_key_raw()))
     });
@@ -249,7 +249,7 @@ pub(super) fn recovered(
         Some(authority) => certificates::generate_with(authority, now)?,
         None => certificates::generate(now)?,
     };
-    let number = next_number(stages.voucher_number, now);
+    let number = next_number(stages.voucher_number.max(recovery.above), now);
     let voucher = voucher(&contents.server_certificate, number, key, "muster recovery")?;
     contents.more.insert(RECOVERY_CERTIFICATE, certificate.into());
     contents.more.insert(RECOVERY_VOUCHER, voucher.into());

@@ -308,9 +308,10 @@ fn the_recovery_key_vouches_for_the_next_key_and_for_a_whole_new_identity() {
     fs::remove_file(directory.join("server-key.pem")).unwrap();
     fs::remove_file(directory.join("server-certificate.pem")).unwrap();
     assert!(Identity::open(&directory).unwrap_err().to_string().contains("recovery-key use"));
-    let error = Identity::recover(&directory, &foreign, false, WallTime(0)).unwrap_err().to_string();
+    let error =
+        Identity::recover(&directory, &foreign, Recovery::default(), WallTime(0)).unwrap_err().to_string();
     assert!(error.contains("not the recovery key"), "{error}");
-    let recovered = Identity::recover(&directory, &key, false, WallTime(0)).unwrap();
+    let recovered = Identity::recover(&directory, &key, Recovery::default(), WallTime(0)).unwrap();
     assert_eq!(recovered.trust_facts().voucher_floor, first_number + 1);
     for trusted in [&away, &synced] {
         assert_eq!(check(trusted, &recovered.chain()), Ok(()));
@@ -323,10 +324,12 @@ fn the_recovery_key_vouches_for_the_next_key_and_for_a_whole_new_identity() {
     // The authority was whole, and knows the certificates that it has signed.
     let of_before = identity.issue(&request(&rcgen::PKCS_ED25519).1, wanted(9), NOW).unwrap().der;
     assert_eq!(recovered.issued(&of_before).map(|issued| issued.device), Some(DeviceId(9)));
-    let anew = Identity::recover(&directory, &key, true, NOW).unwrap();
+    let anew = Identity::recover(&directory, &key, Recovery { is_stolen: true, above: 0 }, NOW).unwrap();
     assert_eq!(anew.issued(&of_before), None, "a thief signs nothing that counts");
     fs::write(directory.join("ca-key.pem"), "damaged").unwrap();
-    let anew = Identity::recover(&directory, &key, false, NOW).unwrap();
+    let recovery = Recovery { is_stolen: false, above: u32::MAX / 2 };
+    let anew = Identity::recover(&directory, &key, recovery, NOW).unwrap();
+    assert_eq!(anew.trust_facts().voucher_floor, u32::MAX / 2 + 1);
     assert_eq!(check(&synced, &anew.chain()), Ok(()));
     let recovered = anew;
     assert!(directory.with_file_name(REPLACED).join("ca-key.pem").exists());
