@@ -54,10 +54,13 @@
 //! | connections on which nothing is said | 64 handshakes beside the links of devices, and 2,048 for each thread that serves connections; the rest waits in the kernel | the oldest loses its place after 1.5 seconds when another waits, each after 10 seconds |
 //! | handshakes that stop half-way | the same | the oldest loses its place after 4 seconds when another waits |
 //! | connections without a certificate | one for 32 links, 16 to 256, beside those of devices; 5 seconds for the first word; none while no join token is valid | the oldest makes room, `stranger_evicted`, but not one that is being enrolled, of which there are as many at most |
-//! | devices that wait for approval | 10,000, for 30 days; 1,000 of them with a certificate of a device that the server does not know any more | an enrolment is refused with a word; those that wait longer are removed |
 //! | guesses of a join token | one for each handshake; a token has 192 random bits | refused with a word, and the connection is closed |
 //! | datagrams | looked at one by one, and dropped unless their authentication holds (`datagrams_dropped`) | the kernel drops what comes faster |
 //! | connections of administrators | 64, of which 16 are for requests that are answered at once | the next waits for 5 seconds and is refused: `busy` |
 //! | followers that do not read | 32, each with 128 events ahead | the stream waits; what retention deletes meanwhile is told as `gone` |
 //! | answers that wait for devices | 16 | refused: `busy` |
 //! | requests of administrators | 16 KiB of head within 15 seconds, 64 KiB of body, 30 seconds without a byte | refused, and the connection is closed |
+//!
+//! Beside them, as no attack of one but of many devices with a token each: 10,000 devices may wait for
+//! approval, for 30 days, 1,000 of them with a certificate of a device that the server does not know any
+//! more. Beyond that an enrolment is refused with a word (`store/tests/membership.rs`).
