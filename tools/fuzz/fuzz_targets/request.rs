@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use muster::server::identity::Identity;
+use muster::server::identity::{Identity, Wanted};
 use muster::wire::id::DeviceId;
 use muster::wire::time::WallTime;
 
@@ -17,5 +17,6 @@ static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
 });
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = IDENTITY.issue(bytes, DeviceId(1), NOW);
+    let wanted = Wanted { device: DeviceId(1), counter: 1, life_milliseconds: 60_000 };
+    let _ = IDENTITY.issue(bytes, wanted, NOW);
 });
