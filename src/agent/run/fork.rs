@@ -7,12 +7,10 @@ use crate::agent::application::check::AGENT_NAME;
 use crate::agent::identity::Identity;
 use crate::agent::moving::stage;
 use crate::agent::talk::{expected_of, tls_of};
+use crate::machine::agent::EPOCH_STEP_MAX;
 use crate::wire::event::{Event, Severity};
 use crate::wire::id::Epoch;
 use crate::wire::message::Fork;
-
-/// A new spool epoch lies at most so far above the old one.
-const EPOCH_STEP_MAX: u64 = 1 << 40;
 
 impl Agent {
     /// Enrols anew, behind the loop. When it fails, the server says it again at the next sync.
@@ -26,7 +24,8 @@ impl Agent {
             self.identity.device
         );
         let server = self.connection.server();
-        let begun = self.helpers.fork(server, expected_of(&self.identity), fork, self.settings.key_type);
+        let key_type = self.own.key_type(&self.settings);
+        let begun = self.helpers.fork(server, expected_of(&self.identity), fork, key_type);
         if let Err(error) = begun {
             self.not_forked(now, &format!("no thread to enrol anew: {error}"));
         }

@@ -18,7 +18,7 @@ const EPOCH_CONFLICTS_MAX: u8 = 3;
 
 /// A new spool epoch lies at most so far above the old one. Two that were drawn from the same one differ all
 /// but surely, either may be the higher, and 2^24 of them fit.
-const EPOCH_STEP_MAX: u64 = 1 << 40;
+pub const EPOCH_STEP_MAX: u64 = 1 << 40;
 
 /// Why the link ends when the agent is sent to enrol anew.
 const FORKED: &str =

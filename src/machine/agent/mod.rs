@@ -41,6 +41,7 @@ use self::events::EventSender;
 pub use self::events::{EVENT_BATCH_BYTES_TARGET, EVENT_WINDOW_BYTES};
 use self::heartbeat::Heartbeat;
 use self::link::Link;
+pub use self::messages::EPOCH_STEP_MAX;
 use self::renewal::Renewal;
 use self::reports::RunReports;
 pub use self::state::{Action, AgentState, LinkEnd, SavedSection, SectionContent, SpoolState, SyncResult};
