@@ -95,8 +95,10 @@
 //! # Two machines with one identity
 //!
 //! A copied disk has the key in it. The copies are told apart by what they can't share: the boot, the
-//! history of what was sent, and a keyed hash of the machine id. `[identity] clones` says what then
-//! happens:
+//! history of what was sent, a keyed hash of the machine id, and certificates once one of them has renewed
+//! its own: the old one comes, as after a restore, and then the renewed one again, which no restored machine
+//! has. The server stores what it has seen of such a device, so that a restart of it changes nothing
+//! (`machine/clones.rs` has the points of each sign). `[identity] clones` says what then happens:
 //!
 //! | | |
 //! |---|---|

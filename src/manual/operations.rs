@@ -345,10 +345,12 @@
 //! read it; keyed with the id itself, so that it means nothing elsewhere), and by the agent's epoch: a
 //! machine that comes back in its boot after another one is proof; a boot or an epoch that comes back on one
 //! machine counts half, as a virtual machine may be set back; a section with another content in a known
-//! revision counts the same; and so do links that take each other over six times in an hour. A disk that was
-//! moved to another machine, and a machine that boots, is no copy. The first of them keeps the record, for as
-//! long as a month while it is away and the server runs. A copy that was found out is told by `[identity]
-//! clones`:
+//! revision counts the same, and so does a certificate that comes back after an older one that came behind
+//! it; links that take each other over six times in an hour are proof again. A disk that was moved to another
+//! machine, a machine that boots, and a device that was restored from a backup is no copy. The first of them
+//! keeps the record, for as long as a month while it is away. The history of a suspected device, or of one
+//! that was moved, is in the database: a server that starts anew goes on with it. A copy that was found out
+//! is told by `[identity] clones`:
 //!
 //! | `clones` | the copy | the device's status |
 //! |---|---|---|
@@ -359,7 +361,8 @@
 //! Each of them is an event of the device: `identity_shared`, and `identity_forked` for each copy that was
 //! sent away. Events that were waiting when the disk was copied come from both. `musterctl device why` of the
 //! device, and `muster-agent status` and `check` on the copy, say what it is. Containers of one host may have
-//! one id and one boot: only epochs and contents tell them apart then, and that takes longer.
+//! one id and one boot: only epochs and contents tell them apart then, and that takes longer. A copy that
+//! comes less than once a day is told of each time, and found out only when it comes twice within a day.
 //!
 //! # Uninstalling
 //!

@@ -18,11 +18,11 @@ pub trait Backend: Services + Send + Sync + 'static {
 
     /// Returns the status of a certificate (DER) that nobody here has seen, and whose owner has shown that it
     /// has the key. When this server has issued it to a device that is there, it is known from now on; when
-    /// to one that is not, an administrator is told.
-    fn status_of_unseen(&self, certificate: &[u8]) -> CertificateStatus;
+    /// to one that is not, an administrator is told. `peer` is where it came from, as far as that is known.
+    fn status_of_unseen(&self, certificate: &[u8], peer: Option<IpAddr>) -> CertificateStatus;
 
     /// The device has shown this certificate, and has proved that it holds the key.
-    fn certificate_shown(&self, device: DeviceId, certificate: CertificateHash);
+    fn certificate_shown(&self, device: DeviceId, certificate: CertificateHash, peer: Option<IpAddr>);
 
     /// Whether any join token lets a device in at this time, which is one of
     /// [`Clock::ages`](super::Clock::ages).

@@ -8,6 +8,7 @@ use super::turn::Reactor;
 use crate::concurrency::reactors::ToReactor;
 use crate::machine::close::CloseReason;
 use crate::machine::device_state::LinkRef;
+use crate::machine::endpoint::Connection as _;
 use crate::machine::session::{REMOVED, TAKEN_OVER};
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::message::{ErrorCode, ErrorReport, Later, ToAgent};
@@ -32,20 +33,23 @@ impl<B: Backend> Reactor<B> {
             _ => self.counters.handshakes_full.add_one(),
         }
         let certificate = peer.certificate.as_deref().map(CertificateHash::of);
+        let address = link.peer();
         // Looked up now, whatever the handshake has seen: a resumed one brings the certificate of an earlier
         // day.
         let status = certificate.map(|hash| match self.backend.certificate_status(&hash) {
             // One that came with a ticket was enrolled here.
             CertificateStatus::Unknown => {
                 let shown = peer.certificate.as_deref().unwrap_or_default();
-                self.backend.status_of_unseen(shown)
+                self.backend.status_of_unseen(shown, address)
             }
             status => status,
         });
         let device = match status {
             None => None,
             Some(CertificateStatus::Known(device)) => {
-                certificate.into_iter().for_each(|hash| self.backend.certificate_shown(device, hash));
+                certificate
+                    .into_iter()
+                    .for_each(|hash| self.backend.certificate_shown(device, hash, address));
                 Some(device)
             }
             Some(CertificateStatus::Removed(device)) => {

@@ -260,12 +260,12 @@ impl Backend for LiveBackend {
         self.members.certificate_status(certificate)
     }
 
-    fn status_of_unseen(&self, certificate: &[u8]) -> CertificateStatus {
-        self.members.status_of_unseen(certificate)
+    fn status_of_unseen(&self, certificate: &[u8], peer: Option<IpAddr>) -> CertificateStatus {
+        self.members.status_of_unseen(certificate, peer)
     }
 
-    fn certificate_shown(&self, device: DeviceId, certificate: CertificateHash) {
-        self.members.certificate_shown(device, certificate);
+    fn certificate_shown(&self, device: DeviceId, certificate: CertificateHash, peer: Option<IpAddr>) {
+        self.members.certificate_shown(device, certificate, peer);
     }
 
     fn is_enrolment_open(&self, wall: WallTime) -> bool {

@@ -126,6 +126,7 @@ impl ClockWatch {
     }
 
     fn note(&mut self, change: &ClockChange) {
+        self.announcer.clones.lock().store_all();
         let message = words(change);
         let severity = match change.event {
             ClockEvent::Forward | ClockEvent::Back | ClockEvent::StartedBehind => Severity::Warning,

@@ -23,6 +23,7 @@ use crate::concurrency::strangers::StrangerSummary;
 use crate::journal::Journal;
 use crate::memory;
 use crate::store::Store;
+use crate::wire::time::Now;
 
 /// Interval at which sequence numbers and times are written back to the store. Changes in between are
 /// replayed from the journal at start; only the times a device was last seen can be lost.
@@ -117,6 +118,7 @@ impl Control {
         };
         self.tell_of(&mut strangers, u64::MAX);
         self.write_back().await;
+        self.store_clones();
         self.clock_watch.remember();
         result
     }
@@ -138,6 +140,7 @@ impl Control {
         self.rounds.step(&table, self.context.clock.now().wall);
         let round = WriteBack::begin_news(&table, self.rounds.take_news());
         self.finish(round).await;
+        self.store_clones();
         let handshakes = self.counters.handshakes_full.get() + self.counters.handshakes_resumed.get();
         match self.trimmer.look(self.counters.links_open.get(), handshakes) {
             Trim::Nothing => {}
@@ -151,6 +154,13 @@ impl Control {
         let table = self.context.store.table();
         let round = self.write_back.begin(table, self.journal.durable().0, self.context.clock.now().wall);
         self.finish(round).await;
+    }
+
+    /// Behind the records that they belong to.
+    fn store_clones(&self) {
+        let clock = &self.context.clock;
+        let known = Now { wall: clock.known(), ..clock.now() };
+        self.rounds.announcer.store_clones(&self.context.store, &known);
     }
 
     /// Ends a round. The positions that must be durable first nearly always are; otherwise the round waits

@@ -1,5 +1,6 @@
 //! Membership: the device table, as TLS asks for it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -47,7 +48,7 @@ impl Issued {
     /// Returns the status of a certificate that is not in the table and whose owner has shown that it has the
     /// key. One that this server has issued to a device that is there is known from now on: the server was
     /// restored from a copy that is older than the renewal, or the device was.
-    pub(super) fn status_of_unseen(&self, certificate: &[u8]) -> CertificateStatus {
+    pub(super) fn status_of_unseen(&self, certificate: &[u8], peer: Option<IpAddr>) -> CertificateStatus {
         let Some(Number { device, counter }) = self.identity.issued(certificate) else {
             return CertificateStatus::Unknown;
         };
@@ -56,9 +57,12 @@ impl Issued {
             CertificateStatus::Known(_) => {
                 log::info!(
                     "device {device} came with its certificate {counter}, which this server has issued and does not know: one of the two \
-                     was restored from a copy"
+                     was restored from a copy, or another machine uses its identity"
                 );
-                self.store.devices().admit_certificate(device, stored(certificate, counter));
+                let (announcer, clock) = (self.announcer.clone(), self.clock.clone());
+                self.store.devices().admit_certificate(device, stored(certificate, counter), move |in_use| {
+                    announcer.note_certificate(&clock.now(), device, in_use, counter, peer);
+                });
             }
             CertificateStatus::Unknown => return self.offer(device, stored(certificate, counter)),
             _ => {}
@@ -67,10 +71,14 @@ impl Issued {
     }
 
     /// The device has shown this certificate: when it is a renewed one, the one before is forgotten.
-    pub(super) fn certificate_shown(&self, device: DeviceId, hash: CertificateHash) {
+    pub(super) fn certificate_shown(&self, device: DeviceId, hash: CertificateHash, peer: Option<IpAddr>) {
         let (announcer, clock) = (self.announcer.clone(), self.clock.clone());
         self.store.devices().certificate_shown(device, hash, move |number| {
-            let now = clock.now().wall;
+            let now = clock.now();
+            if announcer.note_certificate(&now, device, 0, number, peer) {
+                return;
+            }
+            let now = now.wall;
             let message = format!("its certificate was renewed: it uses number {number} now");
             let fields = [("number", number.to_string())];
             let event = own_event(Severity::Info, "certificate_renewed", message, now, fields);

@@ -223,7 +223,7 @@ enum Appended {
 
 /// Walks over the table, so that what changes by time alone is noticed.
 pub(super) struct Rounds {
-    announcer: Announcer,
+    pub(super) announcer: Announcer,
     next_shard: usize,
 }
 

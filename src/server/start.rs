@@ -43,6 +43,7 @@ use crate::reactor::channel::ServerTls;
 use crate::reactor::port::Port;
 use crate::reactor::{Clock, Reactor, random};
 use crate::store::{FILE_NAME, Store};
+use crate::wire::time::Now;
 
 pub(super) fn start(config: Config) -> Result<Server, ServerError> {
     config.process.apply();
@@ -146,6 +147,7 @@ impl Parts {
         let (jobs, assignments) = jobs();
         let announcer = Announcer::new(journal.clone(), counters.clone(), clock.clone());
         running.announcer = Some(announcer.clone());
+        announcer.restore_clones(store, &Now { wall: clock.known(), ..clock.now() })?;
         let members = Issued::new(store.clone(), identity.clone(), announcer.clone(), clock.clone());
         let backend = Arc::new(LiveBackend {
             store: store.clone(),

@@ -6,7 +6,7 @@
 //!
 //! | owner | tables |
 //! |---|---|
-//! | [`Devices`] | `devices`, `certificates`, `device_states`, `groups`, `tokens`, `status_reasons` |
+//! | [`Devices`] | `devices`, `certificates`, `device_states`, `groups`, `tokens`, `status_reasons`, `clone_watch` |
 //! | [`Policies`] | `policies`, `own_settings`, `desired_settings` |
 //! | [`Tasks`] | `tasks`, `task_targets`, `runs`, `run_outputs` |
 //! | [`Inventory`] | `applications`, `inventory_*`, `base_*`, `device_inventories`: the applications |

@@ -103,6 +103,14 @@ CREATE TABLE device_states (
     machine INTEGER NOT NULL DEFAULT 0 -- mark of the machine that it last was; 0: not known
 ) STRICT;
 
+-- Devices that were seen on more than one machine, or otherwise show signs that two machines use their identity: few.
+CREATE TABLE clone_watch (
+    device INTEGER PRIMARY KEY REFERENCES devices (number),
+    remembered_until INTEGER NOT NULL, -- without another sign
+    forks_until INTEGER NOT NULL, -- the hour in which copies are counted that enrol anew ends then
+    history BLOB NOT NULL -- CBOR: what they were, in order, and what speaks against them; that of machine/clones/history.rs
+) STRICT;
+
 -- What devices declare of their managed applications, once for all that declare the same: a JSON array, as the host facts bring it.
 -- A digest leads to what may be the same: devices can make others with the same one.
 CREATE TABLE declarations (

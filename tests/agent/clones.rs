@@ -37,6 +37,32 @@ impl Copied {
         copied
     }
 
+    /// Ends the server, by kill -9 where `is_killed`, and starts it anew.
+    fn restart(self, policy: &str, is_killed: bool) -> Self {
+        let Self { site, server, agents, id } = self;
+        if is_killed {
+            server.kill();
+        } else {
+            assert!(server.end().success());
+        }
+        Self { server: start(&site, policy), site, agents, id }
+    }
+
+    /// The two take turns, with a restart of the server behind each sign: two machines are suspected, and the
+    /// server that says so has seen none of the signs itself.
+    fn found_out_over_restarts(policy: &str) -> Self {
+        let mut copied = Self::new(policy);
+        copied.take_turn(FIRST, "agent 1");
+        copied.agents.push(run(&copied.site, COPY, 2));
+        copied.take_turn(COPY, "copy 1");
+        let copied = copied.restart(policy, false);
+        copied.take_turn(FIRST, "agent 2");
+        eventually("it is told", || copied.is_suspected());
+        let copied = copied.restart(policy, true);
+        eventually("it is told by the next server, too", || copied.is_suspected());
+        copied
+    }
+
     fn command(&self, name: &str, arguments: &[&str]) -> Output {
         let mut command = Command::new(AGENT);
         command.args(arguments).arg("--data").arg(self.site.path(name)).output().unwrap()
@@ -91,6 +117,10 @@ impl Copied {
 
     fn why(&self) -> Value {
         self.site.ctl_json(&["device", "why", &self.id])
+    }
+
+    fn is_suspected(&self) -> bool {
+        !self.why()["facts"]["shared_identity"].is_null()
     }
 }
 
@@ -250,6 +280,56 @@ fn by_default_both_are_served_and_it_is_told_as_before() {
         copied.status(COPY)["copy"].is_string() || !copied.sync(COPY).status.success()
     });
     eventually("the first is served", || copied.sync(FIRST).status.success());
+    drop(copied.agents);
+    assert!(copied.server.end().success());
+}
+
+#[test]
+fn a_suspicion_outlives_the_server_and_is_told_once() {
+    let copied = Copied::found_out_over_restarts("alarm");
+    copied.take_turn(COPY, "copy 2");
+    copied.take_turn(FIRST, "agent 3");
+    assert!(copied.is_suspected());
+    assert_eq!(copied.site.events("muster", "identity_shared").len(), 1);
+    drop(copied.agents);
+    assert!(copied.server.end().success());
+}
+
+#[test]
+fn a_copy_that_was_found_out_is_sent_to_enrol_anew_by_the_next_server() {
+    let copied = Copied::found_out_over_restarts("fork");
+    copied.emit(COPY, "copy 2");
+    eventually("the copy is a device of its own", || {
+        copied.sync(COPY);
+        copied.devices().len() == 2 && copied.status(COPY)["device"] != copied.id.as_str()
+    });
+    copied.take_turn(FIRST, "agent 3");
+    assert_eq!(copied.status(FIRST)["device"], copied.id.as_str());
+    eventually("the reason is gone", || !copied.is_suspected());
+    // That it is done with is not forgotten either.
+    let copied = copied.restart("fork", false);
+    for name in [FIRST, COPY] {
+        eventually("it is in sync", || copied.sync(name).status.success());
+    }
+    assert!(!copied.is_suspected());
+    assert_eq!((copied.devices().len(), copied.site.events("muster", "identity_forked").len()), (2, 1));
+    drop(copied.agents);
+    assert!(copied.server.end().success());
+}
+
+#[test]
+fn a_copy_that_was_found_out_is_refused_by_the_next_server_and_the_first_never_is() {
+    let copied = Copied::found_out_over_restarts("refuse");
+    eventually("the copy is told so", || {
+        error_of(&copied.sync(COPY)).contains("another machine uses this device's identity")
+    });
+    copied.take_turn(FIRST, "agent 3");
+    let copied = copied.restart("refuse", false);
+    eventually("the first is in sync", || copied.sync(FIRST).status.success());
+    eventually("the copy is told so", || {
+        error_of(&copied.sync(COPY)).contains("another machine uses this device's identity")
+    });
+    assert!(copied.status(FIRST)["copy"].is_null());
     drop(copied.agents);
     assert!(copied.server.end().success());
 }

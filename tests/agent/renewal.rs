@@ -10,7 +10,7 @@ use muster::server::config::Config;
 use muster::wire::certificate::KeyType;
 use serde_json::Value;
 
-use crate::kit::{Program, Site, copy_directory, error_of, eventually, skipped, stored, wait_for};
+use crate::kit::{AGENT, Program, Site, copy_directory, error_of, eventually, skipped, stored, wait_for};
 
 /// Starts a server whose certificates live this long, as the site's.
 fn serve(site: &Site, life: Duration) -> Server {
@@ -49,6 +49,10 @@ fn wait_for_number(site: &Site, least: u64) {
     eventually(&format!("certificate {least} is used ({})", site.status()), || {
         number(site) >= least && known_number(site) >= least
     });
+}
+
+fn is_suspected(site: &Site) -> bool {
+    !site.ctl_json(&["device", "why", "kiosk"])["facts"]["shared_identity"].is_null()
 }
 
 fn identity(site: &Site) -> Identity {
@@ -162,7 +166,32 @@ fn a_device_that_was_restored_from_before_the_renewal_is_let_in() {
     let agent = site.agent_process();
     site.sync();
     wait_for_number(&site, known + 1);
+    assert!(!is_suspected(&site), "it never shows again what it has lost");
     assert!(agent.end().success());
+    server.drain().unwrap();
+}
+
+/// Nothing but the certificates tells them apart: neither syncs.
+#[test]
+fn a_copy_that_shows_the_old_certificate_in_turn_with_the_renewed_one_is_noticed() {
+    let (site, server) = enrolled(Duration::from_secs(3));
+    copy_directory(&site.path("agent"), &site.path("copy"));
+    let agent = site.agent_process();
+    wait_for_number(&site, 2);
+    assert!(agent.end().success());
+    server.drain().unwrap();
+    let server = serve(&site, Duration::from_secs(1_000));
+    let renewals = site.events("muster", "certificate_renewed").len();
+    eventually("two machines are suspected", || {
+        for name in ["copy", "agent"] {
+            Command::new(AGENT).args(["check", "--data"]).arg(site.path(name)).output().unwrap();
+        }
+        is_suspected(&site)
+    });
+    let shared = site.events("muster", "identity_shared");
+    assert_eq!(shared.len(), 1);
+    assert_eq!(shared[0]["fields"]["addresses"], "127.0.0.1");
+    assert_eq!(site.events("muster", "certificate_renewed").len(), renewals, "none of it is a renewal");
     server.drain().unwrap();
 }
 

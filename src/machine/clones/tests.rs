@@ -1,3 +1,6 @@
+mod world;
+
+use super::history::LIVES_MAX;
 use super::*;
 use crate::machine::random::Random;
 
@@ -23,18 +26,18 @@ fn peer(last: u8) -> Option<IpAddr> {
 /// Goes through lives, one every ten seconds; for each change behind the first, whether two machines are
 /// suspected then, and whether the one that came is a copy.
 fn through(watch: &mut CloneWatch, lives: &[Incarnation]) -> Vec<(bool, bool)> {
-    let mut told = Vec::new();
+    let mut seen = Vec::new();
     for (step, pair) in lives.windows(2).enumerate() {
         let now = at(step as u64 * 10);
         let sighting = watch.changed(DEVICE, pair[0], pair[1], None, &now);
-        told.push((watch.suspicion(DEVICE, &now).is_some(), sighting.is_copy));
+        seen.push((watch.suspicion(DEVICE, &now).is_some(), sighting.is_copy));
     }
-    told
+    seen
 }
 
 fn quiet(lives: &[Incarnation]) {
-    let told = through(&mut CloneWatch::default(), lives);
-    assert!(told.iter().all(|told| *told == (false, false)), "{told:?}");
+    let seen = through(&mut CloneWatch::default(), lives);
+    assert!(seen.iter().all(|seen| *seen == (false, false)), "{seen:?}");
 }
 
 #[test]
@@ -60,8 +63,8 @@ fn a_disk_that_was_moved_is_one_device_also_when_it_comes_back() {
 fn a_machine_that_is_set_back_to_a_snapshot_once_is_one_and_is_never_taken_for_a_copy() {
     quiet(&[life(1, 1), life(2, 1), life(1, 1), life(3, 2)]);
     // Again and again to the same one: nothing that others do, and nobody is sent away.
-    let told = through(&mut CloneWatch::default(), &[1, 2, 1, 3, 1, 4, 1, 5].map(|boot| life(boot, 1)));
-    assert!(told.iter().all(|(_, is_copy)| !is_copy), "{told:?}");
+    let seen = through(&mut CloneWatch::default(), &[1, 2, 1, 3, 1, 4, 1, 5].map(|boot| life(boot, 1)));
+    assert!(seen.iter().all(|(_, is_copy)| !is_copy), "{seen:?}");
 }
 
 #[test]
@@ -71,28 +74,28 @@ fn a_machine_that_takes_the_record_over_is_the_only_one_again() {
     assert!(through(&mut watch, &[first, copy, first]).last().unwrap().0);
     watch.forget(DEVICE);
     assert_eq!(watch.suspicion(DEVICE, &at(30)), None);
-    let told = through(&mut watch, &[first, on(3, 9, 9), on(3, 10, 9)]);
-    assert!(told.iter().all(|told| *told == (false, false)), "{told:?}");
+    let seen = through(&mut watch, &[first, on(3, 9, 9), on(3, 10, 9)]);
+    assert!(seen.iter().all(|seen| *seen == (false, false)), "{seen:?}");
 }
 
 #[test]
 fn a_machine_that_comes_back_in_its_boot_is_proof_and_the_other_one_is_the_copy() {
     let (first, copy) = (on(1, 1, 1), on(2, 2, 1));
-    let told = through(&mut CloneWatch::default(), &[first, copy, first, copy, first]);
-    assert_eq!(told, [(false, false), (true, false), (true, true), (true, false)]);
+    let seen = through(&mut CloneWatch::default(), &[first, copy, first, copy, first]);
+    assert_eq!(seen, [(false, false), (true, false), (true, true), (true, false)]);
     // Whatever it does meanwhile: a third machine is a copy at once, and the first may boot.
-    let told = through(
+    let seen = through(
         &mut CloneWatch::default(),
         &[first, copy, first, on(3, 9, 1), on(1, 4, 2), first, on(2, 8, 3)],
     );
-    assert_eq!(told.iter().map(|told| told.1).collect::<Vec<_>>(), [false, false, true, false, false, true]);
+    assert_eq!(seen.iter().map(|seen| seen.1).collect::<Vec<_>>(), [false, false, true, false, false, true]);
 }
 
 #[test]
 fn the_first_that_is_there_keeps_the_record_when_the_original_is_gone_and_the_original_when_it_is_back() {
     let lives = [on(1, 1, 1), on(2, 2, 1), on(3, 3, 1), on(2, 2, 1), on(3, 3, 1), on(1, 7, 1), on(2, 2, 1)];
-    let told = through(&mut CloneWatch::default(), &lives);
-    assert_eq!(told.iter().map(|told| told.1).collect::<Vec<_>>(), [false, false, false, true, false, true]);
+    let seen = through(&mut CloneWatch::default(), &lives);
+    assert_eq!(seen.iter().map(|seen| seen.1).collect::<Vec<_>>(), [false, false, false, true, false, true]);
 }
 
 #[test]
@@ -108,15 +111,15 @@ fn boots_that_take_turns_are_two_devices() {
     let suspicion = watch.suspicion(DEVICE, &at(40)).unwrap();
     assert_eq!(suspicion.since, at(10).wall);
     assert_eq!(suspicion.addresses, [peer(1).unwrap(), peer(2).unwrap()]);
-    assert_eq!(watch.suspicion(DEVICE, &at(30 + LASTS_SECONDS + 1)), None);
+    assert_eq!(watch.suspicion(DEVICE, &at(30 + LASTS_SECONDS + TOUCHED_SECONDS + 1)), None);
     assert_eq!(watch.suspicion(DeviceId(8), &at(40)), None);
 }
 
 #[test]
 fn two_containers_of_one_machine_are_told_apart_by_their_epochs_or_their_content() {
     let (a, b) = (life(1, 10), life(1, 20));
-    let told = through(&mut CloneWatch::default(), &[a, b, a, b, a]);
-    assert_eq!(told, [(false, false), (false, false), (true, true), (true, false)]);
+    let seen = through(&mut CloneWatch::default(), &[a, b, a, b, a]);
+    assert_eq!(seen, [(false, false), (false, false), (true, true), (true, false)]);
     // The content is the first sign: the epoch forks, and the first one's comes back.
     let mut watch = CloneWatch::default();
     assert!(!watch.contradicted(DEVICE, None, &at(0)));
@@ -126,17 +129,46 @@ fn two_containers_of_one_machine_are_told_apart_by_their_epochs_or_their_content
     assert!(watch.contradicted(DEVICE, None, &at(1)));
 }
 
+/// Goes through numbers of certificates as they are shown, each behind the one before; whether two machines
+/// are suspected in the end.
+fn shows(numbers: &[u32]) -> bool {
+    let mut watch = CloneWatch::default();
+    for (step, pair) in (0_u64..).zip(numbers.windows(2)) {
+        watch.certificate_shown(DEVICE, pair[0], pair[1], peer(1), &at(step * 10));
+    }
+    watch.suspicion(DEVICE, &at(numbers.len() as u64 * 10)).is_some()
+}
+
 #[test]
-fn a_link_that_is_taken_over_each_minute_is_one_of_two() {
+fn a_certificate_that_was_replaced_comes_back_from_another_machine_alone() {
+    assert!(!shows(&[1, 2, 3, 4, 5, 6]), "it renews");
+    assert!(!shows(&[2, 1, 3, 4]), "it was restored, and renews");
+    assert!(!shows(&[2, 1, 3, 1, 4, 1, 5, 1, 6]), "again and again from one copy");
+    assert!(!shows(&[2, 1, 2, 3]), "there and back, once");
+    assert!(shows(&[2, 1, 2, 1, 2]), "the copy does not renew");
+    assert!(shows(&[2, 1, 3, 2, 3, 2, 3]), "both have renewed");
     let mut watch = CloneWatch::default();
-    for minute in 0..5 {
-        assert!(!watch.taken_over(DEVICE, peer(1), &at(minute * 60)));
-    }
-    assert!(watch.taken_over(DEVICE, peer(2), &at(300)));
+    assert_eq!(watch.certificate_shown(DEVICE, 0, 2, None, &at(0)), CertificateSighting::default());
+    assert!(watch.devices.is_empty(), "a renewal is remembered nowhere");
+    watch.certificate_shown(DEVICE, 2, 1, None, &at(0));
+    let back = watch.certificate_shown(DEVICE, 0, 2, None, &at(LASTS_SECONDS * 7));
+    assert_eq!(back, CertificateSighting { is_new: false, has_returned: true });
+}
+
+#[test]
+fn the_first_stays_the_first_however_often_it_boots_while_the_copy_is_off() {
     let mut watch = CloneWatch::default();
-    for quarter in 0..100 {
-        assert!(!watch.taken_over(DEVICE, peer(1), &at(quarter * 900)), "a bad network does that");
-    }
+    let (mut record, mut seconds) = (on(1, 1, 1), 0);
+    let mut came = |came: Incarnation, after_seconds: u64| {
+        seconds += after_seconds;
+        let left = std::mem::replace(&mut record, came);
+        watch.changed(DEVICE, left, came, None, &at(seconds)).is_copy
+    };
+    let copy = on(2, 2, 1);
+    assert!(!came(copy, 10));
+    // One boot every other day is nothing that is suspected any more, and more than are remembered.
+    assert!((3..60).all(|boot| !came(on(1, boot, 1), 2 * LASTS_SECONDS)));
+    assert_eq!([copy, on(1, 59, 1), copy].map(|one| came(one, 10)), [false, false, true]);
 }
 
 /// A fleet of copies of one disk, in any order, with reboots: the first one is never taken for a copy, and
@@ -188,11 +220,11 @@ fn one_machine_is_never_sent_away_whatever_is_done_to_it() {
             seconds += 600;
             let came = match random.up_to(99) {
                 0 => {
-                    seconds += LASTS_SECONDS;
+                    seconds += LASTS_SECONDS + TOUCHED_SECONDS;
                     on(1 + u16::from(record.machine == 1), boot + 1, record.agent_epoch.0)
                 }
                 1 => {
-                    seconds += LASTS_SECONDS;
+                    seconds += LASTS_SECONDS + TOUCHED_SECONDS;
                     snapshot
                 }
                 2 => {
@@ -240,7 +272,7 @@ fn a_fleet_that_reboots_leaves_a_bounded_memory_with_the_suspected_in_it() {
     for boot in 1..1_000 {
         watch.changed(DeviceId(0), on(1, boot, 1), on(boot % 7, boot + 1, 1), None, &at(0));
     }
-    assert!(watch.devices[&DeviceId(0)].lives.len() <= LIVES_MAX);
+    assert!(watch.devices[&DeviceId(0)].history.lives() <= LIVES_MAX);
 }
 
 #[test]

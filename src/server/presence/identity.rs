@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::{Announcer, own_event};
 use crate::machine::clones::{Incarnation, Verdict, boot_mark, machine_mark};
 use crate::machine::device_state::DeviceState;
+use crate::store::{Store, StoreError};
 use crate::wire::clone_policy::ClonePolicy;
 use crate::wire::event::Severity;
 use crate::wire::id::DeviceId;
@@ -76,6 +77,57 @@ impl Announcer {
             self.say_forked(now, record.device, peer);
         }
         verdict
+    }
+
+    /// The device has shown its certificate of this number for the first time since another one was shown;
+    /// `in_use` was until now, 0 when that is not known. Returns whether it is one that comes back, and no
+    /// renewed one.
+    pub(in crate::server) fn note_certificate(
+        &self,
+        now: &Now,
+        device: DeviceId,
+        in_use: u32,
+        number: u32,
+        peer: Option<IpAddr>,
+    ) -> bool {
+        let sighting = self.clones.lock().certificate_shown(device, in_use, number, peer, now);
+        if sighting.is_new {
+            self.say_shared(now, device);
+        }
+        sighting.has_returned
+    }
+
+    /// Takes back what the server before has stored of devices that two machines may use.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub(in crate::server) fn restore_clones(&self, store: &Store, known: &Now) -> Result<(), StoreError> {
+        let mut clones = self.clones.lock();
+        for (device, stored) in store.devices().clone_watch()? {
+            if let Err(error) = clones.restore(device, &stored, known) {
+                log::warn!(
+                    "device {device}: what is stored of its copies can't be read and is forgotten: {error}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores what is new of them.
+    pub(in crate::server) fn store_clones(&self, store: &Store, known: &Now) {
+        let rows = self.clones.lock().take_unstored(known);
+        if rows.is_empty() {
+            return;
+        }
+        let (clones, devices) = (self.clones.clone(), rows.iter().map(|row| row.0).collect::<Vec<_>>());
+        store.devices().set_clone_watch(rows, move |result| {
+            if let Err(error) = result {
+                log::warn!(
+                    "what is known of copies of devices was not stored, it will be in a second: {error}"
+                );
+                clones.lock().not_stored(devices);
+            }
+        });
     }
 
     /// A link of the device was taken over by another one.

@@ -9,14 +9,12 @@ use std::collections::BTreeSet;
 use super::renewals::Renewals;
 use crate::fleet::presence::{Presence, lost_at, presence};
 use crate::fleet::status::{Cause, SharedIdentity, judge};
-use crate::machine::clones::LASTS_SECONDS;
 use crate::machine::device_state::DeviceState;
 use crate::machine::wall_clock::AgeTime;
 use crate::reactor::Clock;
 use crate::server::presence::{Announcer, StatusChange};
 use crate::store::table::signs_of;
 use crate::store::{DeviceStatus, Judged, Store, StoreError, Verdict, WAITING_MILLISECONDS};
-use crate::wire::clone_policy::ClonePolicy;
 use crate::wire::id::DeviceId;
 use crate::wire::time::{Now, WallTime};
 
@@ -117,7 +115,7 @@ impl Statuses {
                 .certificate
                 .is_some_and(|life| self.renewals.judge(self.store.table(), &record, life, now, ages.wall));
             judged.facts.lost_since = self.lost_since(&record, &judged.device_status, now, ages.wall);
-            judged.facts.shared_identity = self.shared_identity(&judged, now);
+            judged.facts.shared_identity = self.shared_identity(judged.device, now);
             judged.facts.events_held_since =
                 self.announcer.held_since(judged.device, self.clock.now().moment);
             if ages.may_expire {
@@ -181,25 +179,12 @@ impl Statuses {
         }
     }
 
-    /// Whether another device seems to use its identity: as was seen, or as was found before a server started
-    /// that has not been there for long enough to see it.
-    fn shared_identity(&self, judged: &Judged, now: WallTime) -> Option<SharedIdentity> {
-        let moment = self.clock.now().moment;
-        let policy = self.announcer.clone_policy();
-        if let Some(suspicion) =
-            self.announcer.clones.lock().suspicion(judged.device, &Now { moment, wall: now })
-        {
-            let addresses = suspicion.addresses.iter().map(ToString::to_string).collect();
-            return Some(SharedIdentity { since: suspicion.since, addresses, policy });
-        }
-        let is_new = now.0.saturating_sub(self.clock.started_at().0) < LASTS_SECONDS * 1_000;
-        // One that enrols anew by itself is done with that when it does not come again.
-        let may_last = is_new && policy != ClonePolicy::Fork;
-        let before = judged.device_status.reasons.iter().find_map(|reason| match &reason.cause {
-            Cause::SharedIdentity(shared) => Some(SharedIdentity { policy, ..shared.clone() }),
-            _ => None,
-        });
-        before.filter(|_| may_last)
+    /// Whether another device seems to use its identity.
+    fn shared_identity(&self, device: DeviceId, now: WallTime) -> Option<SharedIdentity> {
+        let now = Now { wall: now, moment: self.clock.now().moment };
+        let suspicion = self.announcer.clones.lock().suspicion(device, &now)?;
+        let addresses = suspicion.addresses.iter().map(ToString::to_string).collect();
+        Some(SharedIdentity { since: suspicion.since, addresses, policy: self.announcer.clone_policy() })
     }
 
     /// Distance by which the device's clock is ahead: as it said since the server started, or as was found

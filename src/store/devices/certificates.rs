@@ -146,8 +146,14 @@ impl Devices {
     }
 
     /// Notes a certificate of the device that this server has issued and does not know. It is known from now
-    /// on, and stored behind it, unless the device's record is taken over at this moment.
-    pub fn admit_certificate(&self, device: DeviceId, admitted: DeviceCertificate) {
+    /// on, and stored behind it, unless the device's record is taken over at this moment. `done` is told the
+    /// number of the one that was in use; 0: none was.
+    pub fn admit_certificate(
+        &self,
+        device: DeviceId,
+        admitted: DeviceCertificate,
+        done: impl FnOnce(u32) + Send + 'static,
+    ) {
         self.table().note_certificate(device, &admitted.hash);
         if admitted.counter < self.table().certificate_floor(device) {
             return self.table().forget_certificate(&admitted.hash);
@@ -158,7 +164,10 @@ impl Devices {
             0,
             move |connection| admit(connection, device, &admitted),
             move |result| match result {
-                Ok(change) => table.certificates_changed(device, &change),
+                Ok((change, in_use)) => {
+                    table.certificates_changed(device, &change);
+                    done(in_use);
+                }
                 // It is let in by the same rule the next time.
                 Err(error) => log::warn!("device {device}: its certificate was not stored: {error}"),
             },
@@ -261,24 +270,26 @@ fn renew(
     change(connection, number, held.iter().skip(1).map(|unproved| unproved.hash).collect())
 }
 
-/// Enters a certificate that was not known. Of too many the oldest goes.
+/// Enters a certificate that was not known. Of too many the oldest goes. Returns the number of the one that
+/// was in use, too: of a renewed one beside it nothing is known.
 fn admit(
     connection: &Connection,
     device: DeviceId,
     admitted: &DeviceCertificate,
-) -> Result<Change, StoreError> {
+) -> Result<(Change, u32), StoreError> {
     let number = number_of(connection, device)?;
     let sql = "SELECT certificate_floor FROM devices WHERE number = ?1";
     let floor: u32 = connection.one(sql, [number], |row| row.get(0))?;
     if admitted.counter < floor {
         // The device's record was taken over since it was noted.
-        return change(connection, number, vec![admitted.hash]);
+        return Ok((change(connection, number, vec![admitted.hash])?, 0));
     }
+    let in_use = of(connection, number)?.first().map_or(0, |first| first.counter);
     insert(connection, number, admitted)?;
     let held = of(connection, number)?;
     let surplus = held.len().saturating_sub(CERTIFICATES_PER_DEVICE_MAX);
     let old = held.iter().map(|one| one.hash).filter(|hash| *hash != admitted.hash);
-    change(connection, number, old.take(surplus).collect())
+    Ok((change(connection, number, old.take(surplus).collect())?, in_use))
 }
 
 /// Forgets the others.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 
 use super::rows::{self, EnrolledDevice, Enrolment};
-use super::{DeviceCertificate, DeviceChange, DeviceChanged, Devices, InForce, certificates, group};
+use super::{DeviceCertificate, DeviceChange, DeviceChanged, Devices, InForce, certificates, clones, group};
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
 use crate::store::writer::Origin;
@@ -49,6 +49,7 @@ pub(super) fn take_over(
     let certificates = connection.all(sql, [number], |row| row.get(0))?;
     connection.run("DELETE FROM certificates WHERE device = ?1", [number])?;
     certificates::insert(connection, number, &enrolment.certificate)?;
+    clones::forget_device(connection, number)?;
     // Reasons against the machine that it was say nothing of this one: it is judged anew.
     connection.run("DELETE FROM status_reasons WHERE device = ?1", [number])?;
     let floor = enrolment.certificate.counter;

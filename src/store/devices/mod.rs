@@ -4,6 +4,7 @@
 //! writer's thread, in the order in which changes were stored.
 
 pub(super) mod certificates;
+mod clones;
 mod group;
 mod indexed;
 pub(super) mod list;

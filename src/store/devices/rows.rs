@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, Row, params};
 
 use super::certificates::{self, DeviceCertificate};
+use super::clones;
 use super::group::{self, Inherited};
 use super::membership::{self, Former};
 use super::token::{self, TokenRefusal};
@@ -321,6 +322,7 @@ pub(super) fn remove(
     policies::forget_device(connection, number)?;
     tasks::forget_device(connection, number)?;
     token::device_removed(connection, number, now)?;
+    clones::forget_device(connection, number)?;
     connection.run("DELETE FROM device_states WHERE device = ?1", [number])?;
     connection.run("DELETE FROM status_reasons WHERE device = ?1", [number])?;
     let sql = "UPDATE devices SET removed_at = ?2, waiting_since = NULL WHERE number = ?1";

@@ -85,10 +85,12 @@ fn a_certificate_of_before_or_after_a_restore_is_let_in_and_few_of_one_device_ar
     let fleet = Fleet::new(1);
     let device = fleet.devices[0];
     assert_eq!(fleet.table().by_number(device, 7), CertificateStatus::Known(device));
-    fleet.devices().admit_certificate(device, certificate(7));
-    assert_eq!(known(&fleet, &[certificate(7).hash]), [true], "at once");
+    let in_use = wait(|done| fleet.devices().admit_certificate(device, certificate(7), done));
+    assert_eq!(in_use, 1);
+    assert_eq!(known(&fleet, &[certificate(7).hash]), [true]);
     for counter in 8..20 {
-        fleet.devices().admit_certificate(device, certificate(counter));
+        fleet.devices().admit_certificate(device, certificate(counter), |_| {});
+        assert_eq!(known(&fleet, &[certificate(counter).hash]), [true], "at once");
     }
     settle(&fleet);
     let hashes: Vec<_> = (7..20).map(|counter| certificate(counter).hash).collect();

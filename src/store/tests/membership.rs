@@ -1,6 +1,7 @@
 //! Tokens that are bound, records that are taken over, devices that wait for approval.
 
 use crate::fleet::status::{Cause, Reason};
+use crate::machine::clones::StoredWatch;
 use crate::machine::device_state::CertificateStatus;
 use crate::store::query::{self, DeviceFilter};
 use crate::store::testing::{Fleet, all, application, enrolment, inventory, token, wait};
@@ -118,7 +119,7 @@ fn a_record_that_is_taken_over_keeps_all_and_its_old_certificate_is_dead_at_that
     }
     // One of the old machine that came by while that was stored, as after a restore, is as dead.
     let late = DeviceCertificate { counter: 1, ..DeviceCertificate::first(CertificateHash::of(b"late")) };
-    fleet.devices().admit_certificate(device, late);
+    fleet.devices().admit_certificate(device, late, |_| {});
     fleet.set_meta("behind it", b"").unwrap();
     assert_eq!(fleet.table().by_certificate(&late.hash), CertificateStatus::Unknown);
     // So is one that this server does not know, as it was restored from before the old machine's renewals.
@@ -135,6 +136,28 @@ fn a_record_that_is_taken_over_keeps_all_and_its_old_certificate_is_dead_at_that
     let gone = take_over(&fleet, other_machine(&again, device, invited.counter));
     assert_eq!(gone.map(drop), Err(StoreError::Token(TokenRefusal::Revoked)));
     assert!(!fleet.devices().is_enrolment_open(NOW), "no token lets anybody in");
+}
+
+#[test]
+fn what_is_known_of_copies_is_stored_and_goes_with_the_record() {
+    let mut fleet = Fleet::new(4);
+    let [taken_over, removed, settled, watched] = fleet.devices[..] else { panic!("four devices") };
+    let stored = |device: DeviceId| StoredWatch {
+        remembered_until: WallTime(device.0),
+        forks_until: NOW,
+        history: device.0.to_be_bytes().to_vec(),
+    };
+    let set = |fleet: &Fleet, rows| wait(|done| fleet.devices().set_clone_watch(rows, done)).unwrap();
+    set(&fleet, fleet.devices.iter().map(|device| (*device, Some(stored(*device)))).collect());
+    let token = re_enrolment(&fleet, taken_over);
+    take_over(&fleet, other_machine(&token, taken_over, 1 + (1 << 16))).unwrap();
+    fleet.devices().remove(removed, NOW).unwrap();
+    // A row that was on its way meanwhile comes too late for one that is gone.
+    set(&fleet, vec![(settled, None), (removed, Some(stored(removed)))]);
+    for _ in 0..2 {
+        assert_eq!(fleet.devices().clone_watch().unwrap(), [(watched, stored(watched))]);
+        fleet.reopen();
+    }
 }
 
 #[test]
