@@ -24,7 +24,7 @@ use muster::fleet::status::judge;
 use muster::machine::command::{SectionChange, StatisticsOutcome};
 use muster::server::Server;
 use muster::server::config::Config;
-use muster::store::query::{self, ApplicationFilter, DeviceFilter, PageRequest, RunFilter, TaskFilter};
+use muster::store::query::{self, ApplicationFilter, PageRequest, RunFilter, TaskFilter};
 use muster::store::{FILE_NAME, NewSettings, Store, Verdict};
 use muster::wire::api::{ApplicationQuery, DeviceQuery, TaskDefinition, TaskTargets};
 use muster::wire::digest::Digest;
@@ -34,10 +34,21 @@ use muster::wire::run_state::RunState;
 use muster::wire::section::{self, ApplicationCondition, Condition, HostFacts, Section};
 use muster::wire::settings::{Declaration, SettingsReport, SettingsState, TaskKind};
 use muster::wire::statistics::{Number, Statistic, Statistics};
-use muster::wire::status::Status;
 use muster::wire::time::WallTime;
 use rusqlite::{Connection, params};
 use shape::{APPLICATIONS, apply, device, file_bytes, for_all, latency, spread, update};
+
+/// Filters of every kind; the first one's question reads the index too.
+const FILTERS: [&str; 8] = [
+    "",
+    "status:critical",
+    "presence:lost seen:>2h",
+    "ice-0099",
+    "os:debian group:/shops",
+    "app:openssl<3.0.14 version:<0.2",
+    "app:package-* -app:openssl",
+    "no-such-name",
+];
 
 const GROUPS: u64 = 5;
 const TASKS: u64 = 20;
@@ -376,19 +387,6 @@ fn change_for_all(store: &Store, devices: u64) {
 fn questions(store: &Store) {
     let reader = store.reader().unwrap();
     let page = |limit| PageRequest { limit, cursor: None };
-    let list =
-        |filter: &DeviceFilter, limit| query::devices(&reader, filter, &page(limit)).unwrap().items.len();
-    latency("device list, first page of 500", 21, || list(&DeviceFilter::default(), 500));
-    for status in Status::ALL {
-        let filter = DeviceFilter { status: Some(status), ..DeviceFilter::default() };
-        latency(&format!("device list --status {status}, first page of 500"), 21, || list(&filter, 500));
-    }
-    let rare = DeviceFilter {
-        status: Some(Status::Critical),
-        search: Some("no such name".into()),
-        ..DeviceFilter::default()
-    };
-    latency("device list --status critical --search, which finds none", 21, || list(&rare, 500));
     let filter = ApplicationFilter {
         name: Some("openssl*".into()),
         version: Some("<3.0.14".parse().unwrap()),
@@ -423,12 +421,19 @@ fn over_http(config: Config, socket: &Path) {
     let server = Server::start(config).unwrap();
     let address: Address = format!("unix:{}", socket.display()).parse().unwrap();
     let mut client = Client::new(address).unwrap();
-    latency("over HTTP: device list, first page of 500", 21, || {
-        client.devices(DeviceQuery::default()).next().unwrap().unwrap().len()
-    });
-    latency("over HTTP: device list --status critical, first page of 500", 21, || {
-        let query = DeviceQuery { status: Some(Status::Critical), ..DeviceQuery::default() };
+    for filter in FILTERS {
+        latency(&format!("over HTTP: device list --where '{filter}', first page of 500"), 21, || {
+            let query = DeviceQuery { filter: Some(filter.into()), ..DeviceQuery::default() };
+            client.devices(query).next().unwrap().unwrap().len()
+        });
+    }
+    latency("over HTTP: device list --sort -last_sync, first page of 500", 21, || {
+        let query = DeviceQuery { sort: Some("-last_sync".parse().unwrap()), ..DeviceQuery::default() };
         client.devices(query).next().unwrap().unwrap().len()
+    });
+    latency("over HTTP: device list --csv, all of them, in bytes", 5, || {
+        let table = client.device_table(&DeviceQuery::default()).unwrap();
+        table.map(|piece| piece.unwrap().len()).sum()
     });
     latency("over HTTP: application list --name 'openssl*' --version '<3.0.14'", 21, || {
         let query = ApplicationQuery {

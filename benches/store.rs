@@ -15,9 +15,11 @@ mod shape;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use muster::fleet::filter::Filter;
 use muster::machine::command::{SectionChange, SectionUpdate};
-use muster::store::query::{self, ApplicationFilter, DeviceFilter, PageRequest};
-use muster::store::{FILE_NAME, Store};
+use muster::store::query::{self, ApplicationFilter, PageRequest};
+use muster::store::{FILE_NAME, Moment, Store};
+use muster::wire::api::DeviceSort;
 use muster::wire::inventory::{Application, InventoryChange, digest_of};
 use muster::wire::section::Section;
 use muster::wire::time::WallTime;
@@ -127,13 +129,16 @@ fn main() {
     latency("applications with counts, a page of 100", 51, || {
         query::applications(&reader, &ApplicationFilter::default(), &page(None)).unwrap().items.len()
     });
-    latency("devices by name, first page of 100", 51, || {
-        query::devices(&reader, &DeviceFilter::default(), &page(None)).unwrap().items.len()
-    });
+    let moment = Moment { now: WallTime(u64::MAX), present_since: WallTime(0) };
+    let devices_page = |filter: &Filter, cursor| {
+        store.selection().page(filter, DeviceSort::default(), moment, &page(cursor)).unwrap()
+    };
+    let everything = Filter::default();
+    latency("devices by name, first page of 100", 51, || devices_page(&everything, None).items.len());
     latency("devices by name, every page of 100", 3, || {
         let (mut items, mut cursor) = (0, None);
         loop {
-            let found = query::devices(&reader, &DeviceFilter::default(), &page(cursor)).unwrap();
+            let found = devices_page(&everything, cursor);
             items += found.items.len();
             cursor = found.next_cursor;
             if cursor.is_none() {
@@ -141,8 +146,6 @@ fn main() {
             }
         }
     });
-    let rare = DeviceFilter { search: Some(format!("{:06}", devices - 1)), ..DeviceFilter::default() };
-    latency("devices, a search that finds one", 11, || {
-        query::devices(&reader, &rare, &page(None)).unwrap().items.len()
-    });
+    let rare = format!("{:06}", devices - 1).parse().unwrap();
+    latency("devices, a search that finds one", 11, || devices_page(&rare, None).items.len());
 }

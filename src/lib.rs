@@ -132,7 +132,7 @@ pub mod manual;
 mod sync;
 
 #[cfg(feature = "client")]
-pub use client::{Address, BackupPieces, Client, ClientError, Follow, Paged, Pages, Sync};
+pub use client::{Address, AnswerPieces, Client, ClientError, Follow, Paged, Pages, Sync};
 #[cfg(feature = "server")]
 pub use server::config::{self, Config, ConfigError};
 #[cfg(feature = "server")]

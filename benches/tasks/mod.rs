@@ -35,7 +35,7 @@ pub(crate) fn task_for_all(store: &Store, devices: u64) {
         }
     };
     let start = Instant::now();
-    let created = store.tasks().create(new(), NOW).unwrap();
+    let created = store.tasks().create(new(), Vec::new(), NOW).unwrap();
     line("task for the whole fleet: made", start.elapsed());
     assert_eq!(created.offered, devices);
     let start = Instant::now();
@@ -66,7 +66,7 @@ pub(crate) fn task_for_all(store: &Store, devices: u64) {
     let rate = devices as f64 / took.as_secs_f64();
     println!("{:<66} {rate:>10.0} /s", "    runs accepted, begun and ended, durable");
     step_all();
-    let cancelled = store.tasks().create(new(), NOW).unwrap().id;
+    let cancelled = store.tasks().create(new(), Vec::new(), NOW).unwrap().id;
     step_all();
     let start = Instant::now();
     store.tasks().cancel(cancelled, NOW).unwrap();

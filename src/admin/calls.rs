@@ -20,8 +20,10 @@ use super::context::{AdminContext, Calls};
 use super::error::ApiError;
 use super::extract::Body;
 use super::lines::{self, LinesSender};
+use super::selection::{filter, moment};
 use super::why::record_of;
 use super::{Admin, Shared};
+use crate::fleet::filter::quoted;
 use crate::store::{StoreError, query};
 use crate::wire::api::{
     CALL_SECONDS_DEFAULT, CALL_SECONDS_MAX, CallLine, CallOutcome, CallRequest, CalledDevice, ErrorCode,
@@ -65,9 +67,9 @@ pub(super) async fn call(
 
 /// Time to wait, in seconds, when the request can be understood.
 fn check(request: &CallRequest) -> Result<u64, ApiError> {
-    let given = [!request.devices.is_empty(), request.group.is_some(), request.all];
+    let given = [!request.devices.is_empty(), request.group.is_some(), request.filter.is_some(), request.all];
     if given.iter().filter(|is_given| **is_given).count() != 1 {
-        return Err(ApiError::invalid("whom to call: give exactly one of devices, group and all"));
+        return Err(ApiError::invalid("whom to call: give exactly one of devices, group, where and all"));
     }
     let seconds = request.timeout_seconds.unwrap_or(CALL_SECONDS_DEFAULT);
     if !(1..=CALL_SECONDS_MAX).contains(&seconds) {
@@ -83,10 +85,12 @@ fn reason(request: &CallRequest) -> WakeReason {
 
 /// The devices to call, each once. A name that nobody has is refused before anybody is.
 fn find(context: &AdminContext, request: &CallRequest) -> Result<Vec<DeviceId>, ApiError> {
-    let reader = context.store.reader()?;
     if request.devices.is_empty() {
-        return Ok(query::device_ids(&reader, request.group.as_deref())?);
+        let group = request.group.as_deref().map(|path| format!("group:{}", quoted(path)));
+        let filter = filter(group.as_deref().or(request.filter.as_deref()))?;
+        return Ok(context.store.selection().ids(&filter, moment(context))?);
     }
+    let reader = context.store.reader()?;
     let mut seen = HashSet::new();
     let mut devices = Vec::new();
     for name in &request.devices {

@@ -4,28 +4,24 @@ use axum::extract::State;
 
 use super::context::AdminContext;
 use super::error::ApiError;
-use super::extract::{Body, Path, Query, page};
+use super::extract::{Body, Path};
 use super::why::{address, next_slot, notify_persistent, persistent_by, record_of, udp_port};
 use super::{Admin, Answer};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::fleet::presence::{Presence, presence};
 use crate::fleet::ring::begin_of;
 use crate::machine::device_state::DeviceState;
-use crate::store::query::{self, DeviceFilter, DeviceKey, DeviceRow, PageRequest};
+use crate::store::query::{self, DeviceKey, DeviceRow};
 use crate::store::table::signs_of;
 use crate::store::{self, ApplicationStatistics, DeviceCertificate};
 use crate::wire::api::{
-    Approval, Certificate, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Keep, Link, Page,
-    SectionStatus, Spool, StatisticSeries, StatusReason, Timestamp,
+    Approval, Certificate, Device, DeviceChange, DeviceDetail, Interval, Keep, Link, SectionStatus, Spool,
+    StatisticSeries, StatusReason, Timestamp,
 };
 use crate::wire::id::Epoch;
 use crate::wire::section::Section;
 use crate::wire::statistics::Number;
 use crate::wire::time::WallTime;
-
-/// Pages of the store that one request reads when a filter lets few devices through. The answer then has a
-/// cursor and fewer items than asked for.
-const PAGES_PER_REQUEST_MAX: usize = 10;
 
 pub(super) fn check_interval(seconds: u32) -> Result<(), ApiError> {
     if (INTERVAL_SECONDS_MIN..=INTERVAL_SECONDS_MAX).contains(&seconds) {
@@ -41,7 +37,7 @@ pub(super) fn presence_of(context: &AdminContext, record: &DeviceState, now: Wal
     presence(&signs_of(record, context.clock.present_since()), now)
 }
 
-fn to_api(context: &AdminContext, row: DeviceRow, record: &DeviceState) -> Device {
+pub(super) fn to_api(context: &AdminContext, row: DeviceRow, record: &DeviceState) -> Device {
     let now = context.clock.now().wall;
     let reasons = row.device_status.reasons.iter();
     Device {
@@ -58,40 +54,6 @@ fn to_api(context: &AdminContext, row: DeviceRow, record: &DeviceState) -> Devic
         interval_seconds: record.interval_seconds(),
         enrolled_at: row.enrolled_at.into(),
     }
-}
-
-pub(super) async fn list(State(shared): Admin, Query(asked): Query<DeviceQuery>) -> Answer<Page<Device>> {
-    let page = page(asked.limit, asked.cursor)?;
-    let label = shared.context.store.table().trust_label();
-    let trust = asked.has_pins.map(|has_pins| (label, has_pins));
-    let filter = DeviceFilter { group: asked.group, search: asked.search, status: asked.status, trust };
-    shared.answer(move |context| read_page(context, &filter, asked.presence, page)).await
-}
-
-fn read_page(
-    context: &AdminContext,
-    filter: &DeviceFilter,
-    wanted: Option<Presence>,
-    mut request: PageRequest,
-) -> Result<Page<Device>, ApiError> {
-    let (reader, limit) = (context.store.reader()?, request.limit);
-    let mut items = Vec::new();
-    for _ in 0..PAGES_PER_REQUEST_MAX {
-        request.limit = limit - items.len();
-        let page = query::devices(&reader, filter, &request)?;
-        for row in page.items {
-            let record = record_of(context, row.device);
-            let device = to_api(context, row, &record);
-            if wanted.is_none_or(|wanted| wanted == device.presence) {
-                items.push(device);
-            }
-        }
-        request.cursor = page.next_cursor;
-        if request.cursor.is_none() || items.len() == limit {
-            break;
-        }
-    }
-    Ok(Page::new(items, request.cursor))
 }
 
 fn certificate_of(certificate: &DeviceCertificate, record: &DeviceState) -> Certificate {
@@ -119,9 +81,9 @@ fn load_detail(context: &AdminContext, name: String) -> Result<DeviceDetail, Api
     });
     Ok(DeviceDetail {
         next_sync_at: next_slot(&record),
-        own_interval_seconds: detail.row.own_interval_seconds,
-        own_keep_connected: detail.row.own_keep_connected,
-        persistent_by: persistent_by(context, detail.row.own_keep_connected, &record),
+        own_interval_seconds: detail.own_interval_seconds,
+        own_keep_connected: detail.own_keep_connected,
+        persistent_by: persistent_by(context, detail.own_keep_connected, &record),
         waits_for_room: context.store.devices().waits_for_room(record.device),
         departure: record.departure,
         address: address(&record),

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
+use crate::fleet::filter::FilterError;
 use crate::store::StoreError;
 use crate::wire::api::{ErrorBody, ErrorCode, ErrorDetail};
 
@@ -13,7 +14,7 @@ pub(super) struct ApiError(ErrorDetail);
 
 impl ApiError {
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self(ErrorDetail { code, message: message.into() })
+        Self(ErrorDetail { code, message: message.into(), at: None })
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
@@ -32,6 +33,13 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         (status, Json(ErrorBody { error: self.0 })).into_response()
+    }
+}
+
+impl From<FilterError> for ApiError {
+    fn from(error: FilterError) -> Self {
+        let (code, message) = (ErrorCode::InvalidArgument, format!("where: {error}"));
+        Self(ErrorDetail { code, message, at: Some(error.at) })
     }
 }
 

@@ -31,6 +31,7 @@ mod lines;
 pub mod listen;
 mod policies;
 mod rate;
+mod selection;
 mod stall;
 mod status;
 mod tasks;
@@ -125,7 +126,8 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/recovery-key", post(certificate::create_recovery_key))
         .route("/v1/tokens", post(tokens::create).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
-        .route("/v1/devices", get(devices::list))
+        .route("/v1/devices", get(selection::list))
+        .route("/v1/devices.csv", get(selection::table))
         .route("/v1/devices/{device}/approve", post(devices::approve))
         .route("/v1/devices/{device}/re-enrol", post(tokens::re_enrol))
         .route("/v1/devices/{device}", get(devices::show).patch(devices::change).delete(devices::remove))

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
+use super::selection::{filter, moment};
 use super::{Admin, AdminContext, Answer, Created};
 use crate::store::query::{self, RunFilter, TaskFilter};
 use crate::store::{Store, zone};
@@ -20,13 +21,20 @@ fn device_of(store: &Store, name: &str) -> Result<DeviceId, ApiError> {
 
 pub(super) async fn create(State(shared): Admin, Body(mut new): Body<NewTask>) -> Created<CreatedTask> {
     let work = move |context: &AdminContext| {
-        if let TaskTargets::Devices(names) = &mut new.definition.targets {
-            for name in names {
-                *name = device_of(&context.store, name)?.to_string();
+        let mut selected = Vec::new();
+        match &mut new.definition.targets {
+            TaskTargets::Devices(names) => {
+                for name in names {
+                    *name = device_of(&context.store, name)?.to_string();
+                }
             }
+            TaskTargets::Filter(text) => {
+                selected = context.store.selection().ids(&filter(Some(text))?, moment(context))?;
+            }
+            TaskTargets::Group(_) | TaskTargets::All => {}
         }
         new.definition.time_zone.get_or_insert_with(zone::system_name);
-        let created = context.store.tasks().create(new, context.clock.ages().wall)?;
+        let created = context.store.tasks().create(new, selected, context.clock.ages().wall)?;
         context.device_notifier.tasks_changed();
         Ok(created)
     };

@@ -121,7 +121,7 @@ fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
             asked_at: now.into(),
             presence: presence(&signs, now),
             has_link: record.link.is_some(),
-            persistent_by: persistent_by(context, row.own_keep_connected, &record),
+            persistent_by: persistent_by(context, detail.own_keep_connected, &record),
             waits_for_room: context.store.devices().waits_for_room(row.device),
             departure: record.departure,
             is_called: record.is_called(),
@@ -141,7 +141,7 @@ fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
                 Cause::SharedIdentity(shared) => shared.policy,
                 _ => ClonePolicy::default(),
             }),
-            waiting: row.waits.map(|(since, was_unknown)| Waiting { since: since.into(), was_unknown }),
+            waiting: detail.waits.map(|(since, was_unknown)| Waiting { since: since.into(), was_unknown }),
             certificate: row.device_status.reasons.iter().find_map(|reason| {
                 matches!(reason.cause, Cause::Certificate { .. }).then(|| reason.text(now))
             }),

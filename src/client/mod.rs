@@ -41,7 +41,7 @@ use crate::wire::id::{RunId, TaskId, TokenId};
 pub use address::{Address, DEFAULT_SOCKET, SERVER_VARIABLE};
 pub use error::ClientError;
 pub use pages::{Paged, Pages};
-pub use streams::{BackupPieces, Follow, Sync};
+pub use streams::{AnswerPieces, Follow, Sync};
 
 use connection::Connection;
 
@@ -73,8 +73,16 @@ impl Client {
     ///
     /// # Errors
     /// When the server can't be reached, or is making another one (`busy`).
-    pub fn backup(&mut self) -> Result<BackupPieces<'_>, ClientError> {
-        BackupPieces::begin(self)
+    pub fn backup(&mut self) -> Result<AnswerPieces<'_>, ClientError> {
+        AnswerPieces::begin(self, "/v1/backup")
+    }
+
+    /// All devices that a query lets through, as CSV: the columns of `musterctl device list`.
+    ///
+    /// # Errors
+    /// When the server can't be reached, or does not understand the query.
+    pub fn device_table(&mut self, query: &DeviceQuery) -> Result<AnswerPieces<'_>, ClientError> {
+        AnswerPieces::begin(self, &pages::with_query("/v1/devices.csv", query))
     }
 
     /// All join tokens, newest first.
@@ -247,7 +255,7 @@ macro_rules! lists {
 }
 
 lists! {
-    /// Devices, by name.
+    /// Devices, by name or as the query sorts them.
     devices: DeviceQuery => Device = "/v1/devices";
 
     /// Installed applications, by name and version, with the number of devices that have each.

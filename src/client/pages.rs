@@ -126,17 +126,20 @@ fn encode(text: &str, url: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::api::{DeviceQuery, Presence};
+    use crate::wire::api::DeviceQuery;
 
     #[test]
     fn a_query_names_what_is_there() {
         let query = DeviceQuery {
-            group: Some("/a b".into()),
-            presence: Some(Presence::Lost),
+            filter: Some("group:/a b".into()),
+            sort: Some("-name".parse().unwrap()),
             limit: Some(5),
             ..DeviceQuery::default()
         };
-        assert_eq!(with_query("/v1/devices", &query), "/v1/devices?group=%2Fa%20b&limit=5&presence=lost");
+        assert_eq!(
+            with_query("/v1/devices", &query),
+            "/v1/devices?limit=5&sort=-name&where=group%3A%2Fa%20b"
+        );
         assert_eq!(with_query("/v1/devices", &DeviceQuery::default()), "/v1/devices");
     }
 

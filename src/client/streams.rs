@@ -1,5 +1,5 @@
 //! Answers that come piece by piece: events as they become durable, what becomes of devices that are called,
-//! a backup.
+//! a backup, a table.
 
 use std::time::Duration;
 
@@ -204,31 +204,31 @@ impl Drop for Sync<'_> {
     }
 }
 
-/// Longest silence of the server: it copies and checks its database before the first piece.
-const BACKUP_SILENCE_SECONDS_MAX: u64 = 600;
+/// Longest silence of the server: before the first piece of a backup it copies and checks its database.
+const PIECE_SILENCE_SECONDS_MAX: u64 = 600;
 
-/// A backup that is being received, piece by piece. Whether it is whole is in the backup itself.
+/// An answer that is being received, piece by piece: a table, or a backup. One that breaks off is an error.
 #[derive(Debug)]
-pub struct BackupPieces<'c> {
+pub struct AnswerPieces<'c> {
     client: &'c mut Client,
     body: Option<Incoming>,
 }
 
-impl<'c> BackupPieces<'c> {
-    pub(super) fn begin(client: &'c mut Client) -> Result<Self, ClientError> {
+impl<'c> AnswerPieces<'c> {
+    pub(super) fn begin(client: &'c mut Client, path: &str) -> Result<Self, ClientError> {
         let Client { runtime, connection } = &mut *client;
-        let response = runtime.block_on(connection.send("GET", "/v1/backup", Bytes::new()))?;
+        let response = runtime.block_on(connection.send("GET", path, Bytes::new()))?;
         Ok(Self { body: Some(response.into_body()), client })
     }
 }
 
-impl Iterator for BackupPieces<'_> {
+impl Iterator for AnswerPieces<'_> {
     type Item = Result<Bytes, ClientError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let body = self.body.as_mut()?;
-            let silence = Duration::from_secs(BACKUP_SILENCE_SECONDS_MAX);
+            let silence = Duration::from_secs(PIECE_SILENCE_SECONDS_MAX);
             let frame = async { tokio::time::timeout(silence, body.frame()).await };
             let address = || self.client.connection.address().clone();
             let error = match self.client.runtime.block_on(frame) {
@@ -241,7 +241,7 @@ impl Iterator for BackupPieces<'_> {
                     return None;
                 }
                 Ok(Some(Err(error))) => ClientError::Broken { address: address(), reason: error.to_string() },
-                Err(_) => ClientError::TimedOut { address: address(), seconds: BACKUP_SILENCE_SECONDS_MAX },
+                Err(_) => ClientError::TimedOut { address: address(), seconds: PIECE_SILENCE_SECONDS_MAX },
             };
             self.body = None;
             self.client.connection.close();

@@ -2,6 +2,7 @@
 //!
 //! | module | what it decides |
 //! |---|---|
+//! | [`filter`] | which devices are meant |
 //! | [`pacing`] | when a device is to come |
 //! | [`presence`] | where a device is, as far as can be told |
 //! | [`renewal`] | when a device's certificate is renewed |
@@ -15,6 +16,7 @@
 //! | [`why`] | why a device is in sync or not, in words |
 #![forbid(unsafe_code)]
 
+pub mod filter;
 pub mod pacing;
 pub mod presence;
 pub mod renewal;

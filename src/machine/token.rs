@@ -1,4 +1,4 @@
-//! Life of a join token, and the names that one may be bound to.
+//! Life of a join token.
 
 use super::wall_clock::Stretch;
 use crate::wire::time::WallTime;
@@ -39,34 +39,6 @@ impl TokenLife {
     }
 }
 
-/// Whether a device's name fits the pattern of a token: `*` stands for any text, `?` for one character, in
-/// whatever case of ASCII letters, as names are told apart. Takes at most the product of both lengths in
-/// steps.
-#[must_use]
-pub fn fits(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    let (mut at, mut from) = (0, 0);
-    // The last star, and the first character that is not its own.
-    let mut star = None;
-    while from < name.len() {
-        match pattern.get(at) {
-            Some('*') => {
-                star = Some((at, from));
-                at += 1;
-            }
-            Some(wanted) if *wanted == '?' || wanted.eq_ignore_ascii_case(&name[from]) => {
-                (at, from) = (at + 1, from + 1);
-            }
-            _ => {
-                let Some((last, behind)) = star else { return false };
-                star = Some((last, behind + 1));
-                (at, from) = (last + 1, behind + 1);
-            }
-        }
-    }
-    pattern[at..].iter().all(|left| *left == '*')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,27 +47,6 @@ mod tests {
 
     fn life(created: u64, expires: u64) -> TokenLife {
         TokenLife { created_at: WallTime(created), expires_at: WallTime(expires), is_over: false }
-    }
-
-    #[test]
-    fn a_pattern_is_of_names_as_people_write_them() {
-        for (pattern, name, is_fit) in [
-            ("*", "", true),
-            ("kiosk-17", "KIOSK-17", true),
-            ("kiosk-*", "kiosk-17", true),
-            ("kiosk-*", "desk-17", false),
-            ("kiosk-??", "kiosk-1", false),
-            ("*-b*r", "a-b-bar", true),
-            ("*ü?", "x-üß", true),
-            ("[a]", "a", false),
-            ("kiosk", "kiosk-2", false),
-            ("", "", true),
-        ] {
-            assert_eq!(fits(pattern, name), is_fit, "{pattern} {name}");
-        }
-        // One that would take years by trying all ways.
-        assert!(!fits(&"*a".repeat(127), &"a".repeat(126)));
-        assert!(!fits(&format!("{}b", "*a".repeat(100)), &"a".repeat(255)));
     }
 
     #[test]

@@ -76,11 +76,45 @@
 //! ```sh
 //! musterctl status                                      # the server at a glance
 //! musterctl device list --group /shops --search kiosk
+//! musterctl device list --where 'os:debian app:openssl seen:<1d' --sort -last_seen
 //! musterctl device show kiosk-17
 //! musterctl device set kiosk-17 --interval 5m --keep-connected on
 //! musterctl application list --name 'openssl*' --version '<3.0.14'
 //! musterctl device remove kiosk-16                       # refused from now on, also on resumed connections
 //! ```
+//!
+//! # Find and select
+//!
+//! ```sh
+//! musterctl device list --where 'version:<0.2 -(name:test-* or group:/shops)' --csv
+//! musterctl device list --where 'kiosk presence:lost status:critical' --sort group
+//! musterctl device sync --where 'os:debian app:libssl3<3.0.14'
+//! ```
+//!
+//! A filter is a line of terms; blanks join them, `or` means either side, `not` or a `-` the opposite, and
+//! parentheses do what they say. Everything is compared in whatever case of ASCII letters, but for the names of
+//! applications. In double quotes stands what has blanks, parentheses or a colon in it.
+//!
+//! | term | lets through |
+//! |---|---|
+//! | a text | devices whose name or host name contains it |
+//! | `name:ber*`, `host:*.example.org` | those with such a name, or host name: `*` is any text, `?` one character |
+//! | `group:/berlin` | those of the group and the groups below it |
+//! | `os:debian` | those whose system has this id, or this text in its name |
+//! | `version:<0.2` | those whose agent has such a version: `<`, `<=`, `=`, `!=`, `>=`, `>` |
+//! | `app:openssl`, `app:lib*<3.0.14` | those that have an application of such a name (and version), as `application list --name` and `--version` have them |
+//! | `presence:lost`, `status:critical` | those that are so |
+//! | `seen:>2h`, `synced:<1d` | those last heard, or last in sync, longer or less long ago; never is longer than anything |
+//! | `pins:missing`, `pins:stored` | those that do not yet, or do, know the server's certificates as they are now |
+//!
+//! An error names the character, and `musterctl` points at it. A filter has at most 2,048 bytes and 64 terms, and is
+//! at most 16 parentheses deep. `--where` stands wherever devices are meant: `device list`, `device sync`,
+//! `task create`; the other options of `device list` are terms of the same filter. `--sort` takes any column, and with
+//! a `-` before it the other way round. `--csv` has the columns of the table, as they are on the screen; a name that a
+//! spreadsheet would take for a formula has an apostrophe before it.
+//!
+//! What is listed is in memory while somebody asks, about 150 bytes a device, and for five minutes after: the
+//! first question reads it from the database, each other one only what has changed since.
 //!
 //! # Calls
 //!

@@ -101,6 +101,7 @@
 //! | 13 | acknowledgements that wait for the disk, of each reactor | 65,536 (`machine/acks.rs::ENTRIES_MAX`) | those of one link become one: there are never more than twice as many as links, or that number |
 //! | | bytes that a link has not taken | 1 MiB ([`UNSENT_BYTES_MAX`](crate::reactor::channel::UNSENT_BYTES_MAX)); all links together `[links] buffer_size` ([`Holdings`](crate::machine::holdings::Holdings)) | closed as `slow_reader`; those that hold most for longest, as `held_most` |
 //! | | devices whose status is judged soon | 16,384 that changed (`store/devices/table.rs::MARKED_MAX`), 1,024 that came or went (`server/presence.rs::MOVED_MAX`) | they are judged with all others, within a minute |
+//! | | devices whose facts in lists have changed | 2,048 (`store/selection/mod.rs::CHANGED_MAX`), while somebody lists devices | all devices are read anew |
 //! | | lines of the log | 256 KiB (`logging/queue.rs::QUEUE_BYTES_MAX`), of these 64 KiB for warnings and errors alone (`logging/queue.rs::RESERVE_BYTES`) | dropped, counted, and said; no thread waits for the log |
 //!
 //! # The core is pure

@@ -20,7 +20,7 @@
 //!
 //! | option | left out | says |
 //! |---|---|---|
-//! | `--device`, `--group`, `--all` | one has to be there | on which devices; a group means those of the groups below it as well |
+//! | `--device`, `--group`, `--where`, `--all` | one has to be there | on which devices; a group means those of the groups below it as well; a filter (see [`administration`](super::administration)) means those that it lets through when the task is made, and they stay the same: what is due again tomorrow must not hang on who is lost tonight |
 //! | `--continuous` | a snapshot of now | devices that enrol or are moved there later run it too; of a task that is due again and again, from the next time on |
 //! | `--schedule` | `now` | `at 2026-11-24T03:00:00Z`, `at 2026-11-24T03:00` (in the task's zone), `every 6h` (from now on), `cron 0 3 * * *` (crontab(5)) |
 //! | `--window` | all day | in which hours of a day runs may begin; what did not begin waits for the next |

@@ -141,6 +141,7 @@ impl Control {
         let round = WriteBack::begin_news(&table, self.rounds.take_news());
         self.finish(round).await;
         self.store_clones();
+        self.context.store.selection().free_unused();
         let handshakes = self.counters.handshakes_full.get() + self.counters.handshakes_resumed.get();
         match self.trimmer.look(self.counters.links_open.get(), handshakes) {
             Trim::Nothing => {}

@@ -13,6 +13,8 @@
 //! | [`Inventory`] | `host_facts`, `declarations`, `conditions`, `statistics`: the other reports |
 //! | [`Store`] | `meta`, `ticket_seeds`, `log_generation` |
 //!
+//! [`Selection`] writes none: it lists devices by filters, from memory.
+//!
 //! An owner alone writes its tables. A change that touches several is one transaction of the writer, which
 //! each gets handed. Writes come in two forms: with a completion, which the writer's thread calls after the
 //! commit (short work only: it holds up the next batch), and waiting, for administration.
@@ -33,6 +35,7 @@ mod page;
 mod policies;
 pub mod query;
 mod schema;
+mod selection;
 mod sql;
 mod tasks;
 pub mod writer;
@@ -56,6 +59,7 @@ pub use health::{Failing, LogBlocked};
 pub use inventory::{ApplicationStatistics, Inventory, RINGS_BYTES_MAX};
 pub use meta::{TICKET_NAME_BYTES, TICKET_SEED_BYTES, TicketSeed};
 pub use policies::{DesiredSettings, NewSettings, OWN_APPLICATION, Policies, SetSettings, SettingsChange};
+pub use selection::{Moment, Selection};
 pub use tasks::{TaskStep, TaskTime, Tasks, TimeChange};
 pub use writer::WriterCounters;
 
@@ -77,6 +81,7 @@ struct Inner {
     policies: Policies,
     tasks: Tasks,
     inventory: Inventory,
+    selection: Selection,
     database: Database,
     /// The last to be dropped: the writer ends when every queue to it is gone.
     threads: Threads,
@@ -101,7 +106,9 @@ impl Store {
         let policies = Policies::new(devices.handle());
         let tasks = Tasks::new(devices.handle());
         let inventory = Inventory::new(devices.handle(), orphans);
-        Ok(Self { inner: Arc::new(Inner { path, devices, policies, tasks, inventory, database, threads }) })
+        let selection = Selection::new(devices.handle());
+        let inner = Inner { path, devices, policies, tasks, inventory, selection, database, threads };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Devices, their groups and tokens.
@@ -126,6 +133,12 @@ impl Store {
     #[must_use]
     pub fn inventory(&self) -> &Inventory {
         &self.inner.inventory
+    }
+
+    /// Devices by filters, in lists.
+    #[must_use]
+    pub fn selection(&self) -> &Selection {
+        &self.inner.selection
     }
 
     /// The device table: filled at open, and told of everything that this store makes durable.

@@ -1,5 +1,5 @@
-//! Reads of administration: pages of lists, one device whole, counts. Nothing here loads a whole list, but
-//! for the ids of devices.
+//! Reads of administration: pages of lists, one device whole, counts. Nothing here loads a whole list.
+//! Devices are selected and listed by [`Selection`](super::Selection).
 
 use rusqlite::Connection;
 
@@ -7,8 +7,7 @@ use super::error::StoreError;
 use super::sql::{Columns as _, Sql as _};
 
 pub use super::devices::list::{
-    DeviceDetail, DeviceFilter, DeviceKey, DeviceRow, device, device_id, device_ids, devices, groups,
-    name_of, tokens,
+    DeviceDetail, DeviceKey, DeviceRow, device, device_id, groups, name_of, tokens,
 };
 pub use super::inventory::applications::{ApplicationFilter, applications, installations};
 pub use super::page::{PAGE_ITEMS_MAX, Page, PageRequest};

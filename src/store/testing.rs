@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 
-use super::query::{self, ApplicationFilter, DeviceKey, FleetCounts, Page, PageRequest};
+use super::query::{self, ApplicationFilter, DeviceKey, DeviceRow, FleetCounts, Page, PageRequest};
 use super::{
-    CreatedToken, DeviceCertificate, DeviceChange, EnrolledDevice, Enrolment, NewToken, Store, StoreError,
+    CreatedToken, DeviceCertificate, DeviceChange, EnrolledDevice, Enrolment, Moment, NewToken, Store,
+    StoreError,
 };
 use crate::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use crate::wire::api::InstalledApplication;
@@ -143,6 +144,23 @@ impl Deref for Fleet {
 }
 
 impl Fleet {
+    /// A page of the devices that a filter lets through, in an order.
+    pub(super) fn page(
+        &self,
+        filter: &str,
+        sort: &str,
+        page: &PageRequest,
+    ) -> Result<Page<DeviceRow>, StoreError> {
+        let moment = Moment { now: WallTime(1_000_000_000), present_since: WallTime(0) };
+        self.selection().page(&filter.parse().unwrap(), sort.parse().unwrap(), moment, page)
+    }
+
+    /// The names of all devices that a filter lets through.
+    pub(super) fn names(&self, filter: &str) -> Vec<String> {
+        let rows = self.page(filter, "name", &all()).unwrap().items;
+        rows.into_iter().map(|row| row.name).collect()
+    }
+
     /// A fleet of devices that are called `device`, `device-2` and so on.
     pub(super) fn new(devices: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();

@@ -8,6 +8,7 @@ mod persistent_links;
 mod policy;
 mod queries;
 mod reach;
+mod selection;
 mod statistics;
 mod status;
 mod tasks;

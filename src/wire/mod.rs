@@ -18,6 +18,7 @@ pub mod inventory;
 pub mod limits;
 pub mod message;
 pub mod named;
+pub mod pattern;
 pub mod presence;
 pub mod printable;
 pub mod run_state;

@@ -98,6 +98,35 @@ fn a_long_list_comes_page_by_page_and_whole() {
 }
 
 #[test]
+fn devices_are_found_sorted_and_written_as_a_table() {
+    let server = AdminServer::start();
+    server.enrol_many(&["kiosk-1".into(), "kiosk-2".into(), "=desk, \"old\"".into()]);
+    for (name, group) in [("kiosk-1", "/berlin/shops"), ("kiosk-2", "/paris")] {
+        server.json(&["device", "set", name, "--group", group, "--interval", "1h"]);
+    }
+    let names = |arguments: &[&str]| -> Vec<String> {
+        let listed = server.json(&[&["device", "list"], arguments].concat());
+        listed.as_array().unwrap().iter().map(|device| device["name"].as_str().unwrap().into()).collect()
+    };
+    assert_eq!(names(&["--where", "group:/berlin or old"]), ["=desk, \"old\"", "kiosk-1"]);
+    assert_eq!(names(&["--search", "KIOSK", "--where", "a or -name:*-1"]), ["kiosk-2"]);
+    assert_eq!(names(&["--search", "kiosk or"]), [""; 0], "a text that is looked for is no filter");
+    assert_eq!(names(&["--sort", "-group"])[0], "kiosk-2");
+    assert_eq!(names(&["--sort", "interval"]), ["=desk, \"old\"", "kiosk-1", "kiosk-2"]);
+    let table = server.ctl(&["device", "list", "--csv", "--where", "presence:never_seen", "--sort", "-name"]);
+    let lines: Vec<&str> = table.out.lines().collect();
+    assert_eq!(lines.len(), 4, "{}", table.out);
+    assert_eq!(lines[0], r#""NAME","PRESENCE","STATUS","GROUP","LAST SYNC (UTC)","INTERVAL","ID","WHY""#);
+    assert!(lines[1].starts_with(r#""kiosk-2","never seen","ok","/paris","-","1h","#), "{}", lines[1]);
+    assert!(lines[3].starts_with(r#""'=desk, ""old""","never seen""#), "{}", lines[3]);
+    let pointed = server.ctl(&["device", "list", "--where", "old sean:>2h"]).err;
+    let (text, caret) = pointed.split_once("\n  old sean:>2h\n").unwrap();
+    assert!(text.contains("there is no key 'sean'") && caret.starts_with("      ^"), "{pointed}");
+    let called = server.json(&["device", "sync", "--where", "-(group:/berlin)"]);
+    assert_eq!(called["called"], 2);
+}
+
+#[test]
 fn events_are_listed_newest_last_and_filtered() {
     let server = AdminServer::start();
     let (a, b) = (server.enrol("a"), server.enrol("b"));
@@ -253,6 +282,10 @@ fn wrong_usage_is_2_and_help_is_0() {
         &["device", "show", "x", "--now", "--timeout", "soon"],
         &["group", "create", "/x", "--keep-connected", "maybe"],
         &["device", "list", "--presence", "away"],
+        &["device", "list", "--where", "sean:>2h"],
+        &["device", "list", "--sort", "colour"],
+        &["device", "list", "--csv", "--json"],
+        &["device", "sync", "--all", "--where", "a"],
         &["event", "list", "--severity", "dire"],
         &["event", "list", "--since", "yesterday"],
         &["token", "create", "--ttl", "soon"],

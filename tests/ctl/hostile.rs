@@ -53,11 +53,15 @@ fn every_refusal_is_json_with_its_status() {
         ("GET /v1/devices?limit=0", "", 400, "invalid_argument"),
         ("GET /v1/devices?limit=1001", "", 400, "invalid_argument"),
         ("GET /v1/devices?limit=x", "", 400, "invalid_argument"),
-        ("GET /v1/devices?serach=x", "", 400, "invalid_argument"),
+        ("GET /v1/devices?wehre=x", "", 400, "invalid_argument"),
         ("GET /v1/devices?cursor=%00%ff", "", 400, "invalid_argument"),
-        ("GET /v1/devices?presence=away", "", 400, "invalid_argument"),
+        ("GET /v1/devices?where=presence:away", "", 400, "invalid_argument"),
+        ("GET /v1/devices?sort=colour", "", 400, "invalid_argument"),
+        ("GET /v1/devices.csv?limit=5", "", 400, "invalid_argument"),
+        ("GET /v1/devices.csv?where=os:", "", 400, "invalid_argument"),
+        ("POST /v1/syncs", r#"{"where":"a","all":true}"#, 400, "invalid_argument"),
         ("GET /v1/devices/nobody", "", 404, "not_found"),
-        ("GET /v1/devices?group=/nowhere", "", 404, "not_found"),
+        ("GET /v1/devices?where=group:/nowhere", "", 404, "not_found"),
         ("GET /v1/events?cursor=e-1", "", 400, "invalid_argument"),
         ("GET /v1/events?device=nobody", "", 404, "not_found"),
         ("GET /v1/events/follow?from=999999", "", 400, "invalid_argument"),
@@ -154,7 +158,7 @@ fn a_huge_body_is_refused_and_a_huge_head_too() {
     let body = format!(r#"{{"group":"{}"}}"#, "x".repeat(1024 * 1024));
     let answer = ask(&server, "POST /v1/tokens", &body);
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413"), "{answer}");
-    let answer = ask(&server, &format!("GET /v1/devices?search={}", "x".repeat(200_000)), "");
+    let answer = ask(&server, &format!("GET /v1/devices?where={}", "x".repeat(200_000)), "");
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
     assert!(server.client().status().is_ok());
 }

@@ -8,8 +8,9 @@ use super::certificate::CertificateCommand;
 use super::policy::{PolicyCommand, SettingsCommand};
 use super::task::TaskCommand;
 use crate::client::Address;
+use crate::fleet::filter::{Filter, quoted};
 use crate::fleet::version::VersionExpression;
-use crate::wire::api::{CALL_SECONDS_MAX, Interval, Keep, ParseError, Presence, Timestamp};
+use crate::wire::api::{CALL_SECONDS_MAX, DeviceSort, Interval, Keep, ParseError, Presence, Timestamp};
 use crate::wire::event::Severity;
 use crate::wire::id::TokenId;
 use crate::wire::status::Status;
@@ -126,25 +127,14 @@ pub(super) enum DeviceCommand {
   musterctl device list --group /berlin --presence lost
   musterctl device list --status critical
   musterctl device list --presence waiting
-  musterctl device list --search kiosk --json | jq -r '.[].name'")]
-    List {
-        /// Only those of this group and the groups below it
-        #[arg(long, value_name = "PATH")]
-        group: Option<String>,
-        /// Only those: connected, idle, asleep, shut_down, agent_stopped, lost, never_seen or waiting
-        #[arg(long)]
-        presence: Option<Presence>,
-        /// Only those whose status is ok, warning or critical
-        #[arg(long)]
-        status: Option<Status>,
-        /// Only those that have stored the server's certificates as they are now, or have not: stored or
-        /// missing
-        #[arg(long, value_parser = pins)]
-        pins: Option<bool>,
-        /// Only those whose name or host name contains this text
-        #[arg(long, value_name = "TEXT")]
-        search: Option<String>,
-    },
+  musterctl device list --where 'os:debian app:openssl<3.0.14 seen:>2h' --sort -last_seen
+  musterctl device list --where 'version:<0.2 -(name:ber* or group:/paris)' --csv > old.csv
+  musterctl device list --search kiosk --json | jq -r '.[].name'
+
+A filter is made of texts (a part of the name or host name) and terms: name:GLOB, host:GLOB, group:PATH, os:TEXT,
+version:<0.2 (of the agent), app:NAME or app:NAME<3.0.14, presence:P, status:S, seen:>2h, synced:<1d, pins:missing.
+Blanks join them; 'or', 'not' (or -) and parentheses do what they say; what has blanks in it stands in double quotes.")]
+    List(DeviceList),
     /// One device, whole
     #[command(after_help = "Examples:
   musterctl device show kiosk-17
@@ -166,6 +156,7 @@ With --now: exit code 1 when the device could not be brought to sync; what is kn
     #[command(after_help = "Examples:
   musterctl device sync kiosk-17 --wait
   musterctl device sync --group /berlin/kiosks --wait --timeout 2m
+  musterctl device sync --where 'os:debian app:openssl<3.0.14' --wait
   musterctl device sync --all
   musterctl device sync --all --wait --json | jq -r '.[] | select(.outcome != \"synced\") | .name'
 
@@ -228,7 +219,54 @@ Name, group, settings, tasks and history stay. The device's old certificate dies
 }
 
 #[derive(Args, Debug)]
-#[command(group = clap::ArgGroup::new("whom").required(true).args(["devices", "group", "all"]))]
+pub(super) struct DeviceList {
+    /// Only those that this filter lets through
+    #[arg(long = "where", value_name = "FILTER", value_parser = filter)]
+    filter: Option<String>,
+    /// Only those of this group and the groups below it
+    #[arg(long, value_name = "PATH")]
+    group: Option<String>,
+    /// Only those: connected, idle, asleep, shut_down, agent_stopped, lost, never_seen or waiting
+    #[arg(long)]
+    presence: Option<Presence>,
+    /// Only those whose status is ok, warning or critical
+    #[arg(long)]
+    status: Option<Status>,
+    /// Only those that have stored the server's certificates as they are now, or have not: stored or missing
+    #[arg(long, value_parser = ["stored", "missing"])]
+    pins: Option<String>,
+    /// Only those whose name or host name contains this text
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// By what they are sorted: name, presence, status, group, last_sync, last_seen, interval or id; with a -
+    /// before it the other way round
+    #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
+    pub(super) sort: Option<DeviceSort>,
+    /// The same columns as CSV, all of it
+    #[arg(long, conflicts_with = "json")]
+    pub(super) csv: bool,
+}
+
+impl DeviceList {
+    /// All that was said about which, as one filter.
+    pub(super) fn filter(self) -> Option<String> {
+        let mut terms = Vec::new();
+        terms.extend(self.group.map(|path| format!("group:{}", quoted(&path))));
+        terms.extend(self.presence.map(|presence| format!("presence:{presence}")));
+        terms.extend(self.status.map(|status| format!("status:{status}")));
+        terms.extend(self.pins.map(|pins| format!("pins:{pins}")));
+        terms.extend(self.search.filter(|text| !text.is_empty()).map(|text| quoted(&text)));
+        match self.filter.filter(|filter| !filter.trim().is_empty()) {
+            Some(only) if terms.is_empty() => return Some(only),
+            Some(filter) => terms.push(format!("({filter})")),
+            None => {}
+        }
+        (!terms.is_empty()).then(|| terms.join(" "))
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("whom").required(true).args(["devices", "group", "filter", "all"]))]
 pub(super) struct DeviceSync {
     /// Their names or ids
     #[arg(value_name = "NAME")]
@@ -236,6 +274,9 @@ pub(super) struct DeviceSync {
     /// Every device of this group and the groups below it
     #[arg(long, value_name = "PATH")]
     pub(super) group: Option<String>,
+    /// Every device that this filter lets through ('musterctl device list --help')
+    #[arg(long = "where", value_name = "FILTER", value_parser = filter)]
+    pub(super) filter: Option<String>,
     /// Every device
     #[arg(long)]
     pub(super) all: bool,
@@ -431,12 +472,9 @@ fn since(text: &str) -> Result<Timestamp, String> {
     })
 }
 
-fn pins(text: &str) -> Result<bool, String> {
-    match text {
-        "stored" => Ok(true),
-        "missing" => Ok(false),
-        _ => Err("it must be stored or missing".to_owned()),
-    }
+/// Checked here too, so that the place of an error can be shown below the filter.
+pub(super) fn filter(text: &str) -> Result<String, String> {
+    text.parse::<Filter>().map(|_| text.to_owned()).map_err(|error| error.pointing(text))
 }
 
 #[cfg(test)]

@@ -6,24 +6,24 @@ use super::output::{NOTHING_THERE, Output, duration, plain, time, time_or_nothin
 use super::{statistics, sync, task, token};
 use crate::client::Client;
 use crate::fleet::why::shell_word;
+use crate::wire::api::device_table;
 use crate::wire::api::{
     Approval, Certificate, ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Keep,
-    PersistentBy, Presence, ReEnrolment, StatusReason, UdpReach,
+    PersistentBy, Presence, ReEnrolment, UdpReach,
 };
 use crate::wire::datagram::NoticeKind;
 use crate::wire::settings::SettingsState;
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceCommand) -> Result<(), Failure> {
     match command {
-        DeviceCommand::List { group, presence, status, search, pins } => {
-            let query =
-                DeviceQuery { group, presence, status, search, has_pins: pins, ..DeviceQuery::default() };
-            output.list(
-                &["NAME", "PRESENCE", "STATUS", "GROUP", "LAST SYNC (UTC)", "INTERVAL", "ID", "WHY"],
-                client.devices(query),
-                "no devices",
-                row,
-            )
+        DeviceCommand::List(list) => {
+            let (sort, is_csv) = (list.sort, list.csv);
+            let query = DeviceQuery { filter: list.filter(), sort, ..DeviceQuery::default() };
+            if is_csv {
+                return output.pieces(client.device_table(&query)?);
+            }
+            let row = |device: &Device| device_table::cells(device).into();
+            output.list(&device_table::HEADS, client.devices(query), "no devices", row)
         }
         DeviceCommand::Show { device, now: false, .. } => show(client, output, &device),
         DeviceCommand::Show { device, now: true, timeout } => {
@@ -84,29 +84,6 @@ fn approve(
     if output.is_json { output.json(&approved) } else { Ok(()) }
 }
 
-fn row(device: &Device) -> Vec<String> {
-    let persistent = if device.keep_connected { " (persistent)" } else { "" };
-    vec![
-        device.name.clone(),
-        format!("{}{persistent}", words(device.presence)),
-        device.status.to_string(),
-        device.group.clone(),
-        time_or_nothing(device.last_sync_at),
-        duration(device.interval_seconds.into()),
-        device.id.to_string(),
-        why(&device.reasons),
-    ]
-}
-
-/// The worst reason, and how many more there are.
-fn why(reasons: &[StatusReason]) -> String {
-    match reasons {
-        [] => NOTHING_THERE.into(),
-        [only] => only.text.clone(),
-        [worst, more @ ..] => format!("{} (+{} more)", worst.text, more.len()),
-    }
-}
-
 /// The status, since when, and every reason.
 fn status(device: &Device) -> Vec<(&'static str, String)> {
     let since = device.status_since.map_or(String::new(), |since| format!(" since {} (UTC)", time(since)));
@@ -145,20 +122,6 @@ fn detail(condition: &ConditionStatus) -> String {
     }
 }
 
-/// A presence for people; commands and JSON have it by its name.
-fn words(presence: Presence) -> &'static str {
-    match presence {
-        Presence::Connected => "connected",
-        Presence::Idle => "idle",
-        Presence::Asleep => "asleep",
-        Presence::ShutDown => "shut down",
-        Presence::AgentStopped => "agent stopped",
-        Presence::Lost => "lost",
-        Presence::NeverSeen => "never seen",
-        Presence::Waiting => "waiting for approval",
-    }
-}
-
 fn change(client: &mut Client, output: &mut Output, set: DeviceSet) -> Result<(), Failure> {
     let change = DeviceChange {
         name: set.name,
@@ -184,7 +147,7 @@ fn presence(detail: &DeviceDetail) -> String {
         (Presence::Lost, Some(NoticeKind::Reboot)) => " (it said that it reboots, and did not come back)",
         _ => "",
     };
-    format!("{}{said}", words(detail.device.presence))
+    format!("{}{said}", device_table::words(detail.device.presence))
 }
 
 /// Whether its link stays open, and why.

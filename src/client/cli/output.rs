@@ -7,12 +7,10 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width};
 use serde::Serialize;
 
 use super::Failure;
-use crate::client::ClientError;
+use crate::client::{AnswerPieces, ClientError};
 use crate::wire::api::Timestamp;
+pub(super) use crate::wire::api::device_table::{NOTHING_THERE, duration, time};
 use crate::wire::printable;
-
-/// Placeholder in an empty cell.
-pub(super) const NOTHING_THERE: &str = "-";
 
 /// Narrowest width that a table is fitted to: below it every cell would be one letter wide.
 const TABLE_COLUMNS_MIN: u16 = 40;
@@ -97,6 +95,14 @@ impl Output {
         if widths.is_none() {
             // Standard error, so that a script that counts lines counts none.
             writeln!(io::stderr(), "{empty}")?;
+        }
+        Ok(self.out.flush()?)
+    }
+
+    /// Text that the server has made, as it comes.
+    pub(super) fn pieces(&mut self, pieces: AnswerPieces<'_>) -> Result<(), Failure> {
+        for piece in pieces {
+            self.out.write_all(&piece?)?;
         }
         Ok(self.out.flush()?)
     }
@@ -248,15 +254,6 @@ pub(super) fn plain(text: &str) -> String {
     printable::escaped(text).into_owned()
 }
 
-/// A time to the second, in UTC.
-pub(super) fn time(time: Timestamp) -> String {
-    let text = time.to_string();
-    match (text.split_once('T'), text.get(11..19)) {
-        (Some((date, _)), Some(clock)) => format!("{date} {clock}"),
-        _ => text,
-    }
-}
-
 /// A time, or a dash.
 pub(super) fn time_or_nothing(at: Option<Timestamp>) -> String {
     at.map_or_else(|| NOTHING_THERE.to_owned(), time)
@@ -265,16 +262,6 @@ pub(super) fn time_or_nothing(at: Option<Timestamp>) -> String {
 /// The text, or a dash when it is empty.
 pub(super) fn or_nothing(text: String) -> String {
     if text.is_empty() { NOTHING_THERE.to_owned() } else { text }
-}
-
-/// A duration in seconds, its two largest units.
-pub(super) fn duration(seconds: u64) -> String {
-    let rounded = match seconds {
-        172_800.. => seconds - seconds % 3_600,
-        7_200.. => seconds - seconds % 60,
-        _ => seconds,
-    };
-    crate::wire::units::format_duration(std::time::Duration::from_secs(rounded))
 }
 
 /// A number of things, in words.
@@ -300,7 +287,6 @@ pub(super) fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::time::WallTime;
 
     #[test]
     fn a_message_cannot_command_the_terminal() {
@@ -317,13 +303,9 @@ mod tests {
     }
 
     #[test]
-    fn values_are_short() {
+    fn sizes_are_short() {
         assert_eq!(size(0), "0 B");
         assert_eq!(size(1_536), "1.5 KiB");
         assert_eq!(size(64 * 1024 * 1024), "64.0 MiB");
-        assert_eq!(duration(59), "59s");
-        assert_eq!(duration(7_325), "2h2m");
-        assert_eq!(duration(200_000), "2d7h");
-        assert_eq!(time(Timestamp(WallTime(1_795_514_400_123))), "2026-11-24 10:00:00");
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output, sync: DeviceSync) ->
     let request = CallRequest {
         devices: sync.devices,
         group: sync.group,
+        filter: sync.filter,
         all: sync.all,
         is_fresh: sync.fresh,
         wait: sync.wait,

@@ -2,6 +2,7 @@
 
 use super::schedule::Schedule;
 use super::window::Window;
+use crate::fleet::filter::Filter;
 use crate::wire::api::{TaskDefinition, TaskTargets};
 use crate::wire::limits::NAME_BYTES_MAX;
 use crate::wire::named::ParseError;
@@ -57,12 +58,16 @@ impl TaskDefinition {
                 )
                 .into());
             }
-            TaskTargets::Devices(_) if self.continuous => {
-                return Err("'continuous' is for a group or all: named devices stay the same"
-                    .to_owned()
-                    .into());
+            TaskTargets::Devices(_) | TaskTargets::Filter(_) if self.continuous => {
+                let message = "'continuous' is for a group or all: named devices, and those that a filter lets through \
+                     when the task is made, stay the same";
+                return Err(message.to_owned().into());
             }
             TaskTargets::Group(group) => validate_name("targets: group", group)?,
+            TaskTargets::Filter(text) => {
+                let filter = text.parse::<Filter>();
+                filter.map(drop).map_err(|error| format!("'targets: where': {error}"))?;
+            }
             TaskTargets::Devices(_) | TaskTargets::All => {}
         }
         self.schedule()?;

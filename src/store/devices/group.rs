@@ -111,6 +111,7 @@ impl Devices {
             return Ok(GroupOutcome::DryRun { devices: in_force.desired_changes.len() as u64 });
         }
         let (in_force, persistent, revision) = self.put(false, change)?;
+        self.memory.listed.note_all();
         let devices = in_force.desired_changes.into_iter().map(|change| change.device).collect();
         Ok(GroupOutcome::Changed(SettingsChange { revision, devices, persistent }))
     }

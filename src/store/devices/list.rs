@@ -1,9 +1,8 @@
-//! Devices by name, page by page, and one whole; groups, tokens.
+//! One device, whole; groups and tokens, page by page.
 
 use rusqlite::{Connection, Row, params};
 
 use super::certificates::{self, DeviceCertificate};
-use super::group;
 use super::rows::{self, number_by_name, number_of};
 use super::status::{self, DeviceStatus};
 use super::token;
@@ -14,23 +13,9 @@ use crate::store::sql::{Columns as _, Sql as _};
 use crate::wire::api::{Group, Token};
 use crate::wire::id::{DeviceId, Epoch, TokenId};
 use crate::wire::section::{ApplicationCondition, HostFacts, SectionState};
-use crate::wire::status::Status;
 use crate::wire::time::WallTime;
 
-/// Which devices are wanted. Removed ones never are.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DeviceFilter {
-    /// Only those of this group and the groups below it.
-    pub group: Option<String>,
-    /// Only those whose name or host name contains this text, in any case (of ASCII letters).
-    pub search: Option<String>,
-    /// Only those whose status, as it was judged last, is this.
-    pub status: Option<Status>,
-    /// Only those that trust what has this label, or those that don't.
-    pub trust: Option<(u64, bool)>,
-}
-
-/// One device, in a list. Values that change with every sync are in the device table.
+/// One device, as lists have it. Values that change with every sync are in the device table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceRow {
     /// Its id.
@@ -39,21 +24,10 @@ pub struct DeviceRow {
     pub name: String,
     /// Path of its group.
     pub group: String,
-    /// Its own setting of whether its link stays open between syncs; `None`: as its group says.
-    pub own_keep_connected: Option<bool>,
-    /// Its own sync interval; `None`: that of its group or of the server.
-    pub own_interval_seconds: Option<u32>,
     /// When it enrolled.
     pub enrolled_at: WallTime,
-    /// The host's name; empty when it has not said.
-    pub hostname: String,
-    /// Name of the host's system; empty when it has not said.
-    pub os_name: String,
     /// Its status, and the reasons.
     pub device_status: DeviceStatus,
-    /// Since when it waits for approval, and whether it is one that this server did not know any more;
-    /// `None`: it does not wait.
-    pub waits: Option<(WallTime, bool)>,
 }
 
 /// One device, whole.
@@ -61,6 +35,13 @@ pub struct DeviceRow {
 pub struct DeviceDetail {
     /// Its row of the list.
     pub row: DeviceRow,
+    /// Its own setting of whether its link stays open between syncs; `None`: as its group says.
+    pub own_keep_connected: Option<bool>,
+    /// Its own sync interval; `None`: that of its group or of the server.
+    pub own_interval_seconds: Option<u32>,
+    /// Since when it waits for approval, and whether it is one that this server did not know any more;
+    /// `None`: it does not wait.
+    pub waits: Option<(WallTime, bool)>,
     /// The history that its revisions count in.
     pub agent_epoch: Epoch,
     /// Its sections, in the order of [`Section::ALL`](crate::wire::section::Section::ALL).
@@ -86,98 +67,13 @@ pub enum DeviceKey {
     NameOrId(String),
 }
 
-const COLUMNS: &str = "d.id, d.name, g.path, d.keep_connected, d.interval_seconds, d.enrolled_at,
-    coalesce(h.hostname, ''), coalesce(h.os_name, ''), r.status, r.since, r.reasons, d.waiting_since, d.was_unknown";
-
-const TABLES: &str =
-    "devices d JOIN groups g ON g.id = d.group_id LEFT JOIN host_facts h ON h.device = d.number
-    LEFT JOIN status_reasons r ON r.device = d.number";
-
-fn from_row(row: &Row<'_>) -> rusqlite::Result<DeviceRow> {
-    let (waiting_since, was_unknown): (Option<WallTime>, bool) = (row.get(11)?, row.get(12)?);
-    Ok(DeviceRow {
-        device: row.get(0)?,
-        name: row.get(1)?,
-        group: row.get(2)?,
-        own_keep_connected: row.get(3)?,
-        own_interval_seconds: row.get(4)?,
-        enrolled_at: row.get(5)?,
-        hostname: row.get(6)?,
-        os_name: row.get(7)?,
-        device_status: status::device_status(row, 8)?,
-        waits: waiting_since.map(|since| (since, was_unknown)),
-    })
-}
-
-/// The devices that the filter lets through, by name.
+/// The ids of all devices, in order of enrolment, without those that wait for approval.
 ///
 /// # Errors
-/// When there is no such group, the cursor is none, or the file cannot be read.
-pub fn devices(
-    connection: &Connection,
-    filter: &DeviceFilter,
-    page: &PageRequest,
-) -> Result<Page<DeviceRow>, StoreError> {
-    // No name is empty, so every name is behind the empty one.
-    let [after] = page.after('d')?.unwrap_or_default();
-    let mut sql = format!("SELECT {COLUMNS} FROM {TABLES} WHERE d.removed_at IS NULL AND d.name > ?1");
-    let (mut path, mut from, mut to) = (None, None, None);
-    if let Some(group) = &filter.group {
-        let normal = group::normal_path(group)?;
-        group::find(connection, &normal)?;
-        if normal != "/" {
-            let (below, end) = group::range_below(&normal);
-            (path, from, to) = (Some(normal), Some(below), Some(end));
-            // '+' keeps SQLite to the index by name, so that the first page does not sort the whole group.
-            sql.push_str(
-                " AND +d.group_id IN (SELECT id FROM groups WHERE path = ?2 OR (path >= ?3 AND path < ?4))",
-            );
-        }
-    }
-    let search = filter.search.as_deref().filter(|text| !text.is_empty()).map(like_pattern);
-    if search.is_some() {
-        sql.push_str(" AND (d.name LIKE ?5 ESCAPE '\\' OR h.hostname LIKE ?5 ESCAPE '\\')");
-    }
-    match filter.status {
-        None => {}
-        Some(Status::Ok) => sql.push_str(" AND coalesce(r.status, 'ok') = ?7"),
-        // Few have it: the set of them is made once, and the index by name is walked along it.
-        Some(_) => sql.push_str(" AND +d.number IN (SELECT device FROM status_reasons WHERE status = ?7)"),
-    }
-    let (label, has_trust) = filter.trust.unzip();
-    if let Some(has_trust) = has_trust {
-        let compared = if has_trust { "=" } else { "<>" };
-        sql.push_str(&format!(
-            " AND +d.number IN (SELECT device FROM device_states WHERE trust_label {compared} ?8)"
-        ));
-    }
-    let status = filter.status.map(Status::name);
-    // Every parameter must be named, whatever the filter.
-    sql.push_str(
-        " AND ?2 IS ?2 AND ?3 IS ?3 AND ?4 IS ?4 AND ?5 IS ?5 AND ?7 IS ?7 AND ?8 IS ?8 ORDER BY d.name LIMIT ?6",
-    );
-    let values = params![after, path, from, to, search, page.limit(), status, label.map(u64::cast_signed)];
-    Ok(page.page('d', connection.all(&sql, values, from_row)?, |row| [row.name.clone()]))
-}
-
-/// The ids of the devices of a group and the groups below it; of all devices, when there is none. In order of
-/// enrolment, without those that wait for approval. Ids are short: a hundred thousand of them take less than
-/// a megabyte, and a call of a whole group needs them at once.
-///
-/// # Errors
-/// When there is no such group, or the file cannot be read.
-pub fn device_ids(connection: &Connection, group: Option<&str>) -> Result<Vec<DeviceId>, StoreError> {
-    let Some(group) = group else {
-        let sql = "SELECT id FROM devices WHERE removed_at IS NULL AND waiting_since IS NULL ORDER BY number";
-        return connection.all(sql, [], |row| row.get(0));
-    };
-    let path = group::normal_path(group)?;
-    group::find(connection, &path)?;
-    let (from, to) = group::range_below(&path);
-    let sql = "SELECT d.id FROM groups g JOIN devices d ON d.group_id = g.id
-        WHERE (g.path = ?1 OR (g.path >= ?2 AND g.path < ?3)) AND d.removed_at IS NULL AND d.waiting_since IS NULL
-        ORDER BY d.number";
-    connection.all(sql, [path, from, to], |row| row.get(0))
+/// When the file cannot be read.
+pub(super) fn device_ids(connection: &Connection) -> Result<Vec<DeviceId>, StoreError> {
+    let sql = "SELECT id FROM devices WHERE removed_at IS NULL AND waiting_since IS NULL ORDER BY number";
+    connection.all(sql, [], |row| row.get(0))
 }
 
 /// The id of the device that is meant.
@@ -194,19 +90,6 @@ pub fn device_id(connection: &Connection, name_or_id: &str) -> Result<DeviceId, 
 /// When the file cannot be read.
 pub fn name_of(connection: &Connection, device: DeviceId) -> Result<Option<String>, StoreError> {
     connection.perhaps("SELECT name FROM devices WHERE id = ?1", [device], |row| row.get(0))
-}
-
-/// A pattern for LIKE that finds the text anywhere.
-fn like_pattern(text: &str) -> String {
-    let mut pattern = String::from("%");
-    for character in text.chars() {
-        if matches!(character, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(character);
-    }
-    pattern.push('%');
-    pattern
 }
 
 /// One device, whole.
@@ -240,24 +123,35 @@ pub(in crate::store) fn number_by_key(connection: &Connection, key: &DeviceKey) 
 }
 
 fn load_detail(connection: &Connection, number: i64) -> Result<DeviceDetail, StoreError> {
-    let sql = format!(
-        "SELECT {COLUMNS}, s.agent_epoch, s.inventory_digest, s.inventory_revision, s.host_digest,
-            s.host_revision, s.conditions_digest, s.conditions_revision, coalesce(i.entries, 0)
-         FROM {TABLES} JOIN device_states s ON s.device = d.number
-         LEFT JOIN device_inventories i ON i.device = d.number WHERE d.number = ?1"
-    );
+    let sql = "SELECT d.id, d.name, g.path, d.enrolled_at, r.status, r.since, r.reasons, d.keep_connected,
+            d.interval_seconds, d.waiting_since, d.was_unknown, s.agent_epoch, s.inventory_digest,
+            s.inventory_revision, s.host_digest, s.host_revision, s.conditions_digest, s.conditions_revision,
+            coalesce(i.entries, 0)
+        FROM devices d JOIN groups g ON g.id = d.group_id JOIN device_states s ON s.device = d.number
+        LEFT JOIN status_reasons r ON r.device = d.number
+        LEFT JOIN device_inventories i ON i.device = d.number WHERE d.number = ?1";
     let section = |row: &Row<'_>, at: usize| -> rusqlite::Result<SectionState> {
         Ok(SectionState { digest: row.get(at)?, revision: row.number(at + 1)? })
     };
-    let mut detail = connection.one(&sql, [number], |row| {
+    let mut detail = connection.one(sql, [number], |row| {
+        let (waiting_since, was_unknown): (Option<WallTime>, bool) = (row.get(9)?, row.get(10)?);
         Ok(DeviceDetail {
-            row: from_row(row)?,
-            agent_epoch: row.get(13)?,
-            sections: [section(row, 14)?, section(row, 16)?, section(row, 18)?],
+            row: DeviceRow {
+                device: row.get(0)?,
+                name: row.get(1)?,
+                group: row.get(2)?,
+                enrolled_at: row.get(3)?,
+                device_status: status::device_status(row, 4)?,
+            },
+            own_keep_connected: row.get(7)?,
+            own_interval_seconds: row.get(8)?,
+            waits: waiting_since.map(|since| (since, was_unknown)),
+            agent_epoch: row.get(11)?,
+            sections: [section(row, 12)?, section(row, 14)?, section(row, 16)?],
             host: None,
             conditions: Vec::new(),
             statistics: Vec::new(),
-            applications: row.number(20)?,
+            applications: row.number(18)?,
             certificate: None,
         })
     })?;

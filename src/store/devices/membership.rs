@@ -193,6 +193,7 @@ impl Devices {
         })?;
         self.table().with(device, |record| record.set_waiting(false));
         self.table().mark(device);
+        self.memory().listed.note(device);
         Ok(DeviceChanged { settings, persistent, has_other_desired_state: false })
     }
 }

@@ -30,6 +30,7 @@ pub use persistent_links::PersistentLinkChanges;
 pub use rows::{DeviceChange, DeviceSettings, EnrolledDevice, Enrolment};
 pub(super) use rows::{id_of, number_of};
 pub(super) use states::{set_desired_digest, set_section};
+pub(super) use status::reasons_of;
 pub use status::{DeviceStatus, Judged, Slice, Verdict};
 pub use token::{CreatedToken, Invited, NewToken, TokenRefusal};
 pub use trust::TrustCounts;
@@ -40,6 +41,7 @@ use super::desired_state::DesiredChange;
 use super::error::StoreError;
 use super::inventory::Orphans;
 use super::policies;
+use super::selection::Changes;
 use super::writer::Origin;
 use crate::machine::device_state::DeviceState;
 use crate::wire::id::{CertificateHash, DeviceId};
@@ -58,6 +60,8 @@ pub struct Devices {
 /// Facts about devices that are known without the disk.
 pub(super) struct InMemory {
     pub(super) table: Arc<DeviceTable>,
+    /// What lists of devices have to learn.
+    pub(super) listed: Changes,
     persistent_links: Arc<PersistentLinks>,
     /// The interval of devices whose groups name none.
     default_interval_seconds: AtomicU32,
@@ -76,6 +80,7 @@ pub(super) fn load(connection: &Connection) -> Result<Arc<InMemory>, StoreError>
     Ok(Arc::new(InMemory {
         persistent_links: PersistentLinks::new(Arc::clone(&table)),
         table,
+        listed: Changes::default(),
         default_interval_seconds: AtomicU32::new(DEFAULT_INTERVAL_SECONDS),
         memberships: AtomicU64::new(1),
         enrolment_open_until: AtomicU64::new(token::open_until(connection)?.0),
@@ -98,6 +103,7 @@ impl InMemory {
 
     /// Enters a device that has enrolled.
     fn enter(&self, enrolled: &EnrolledDevice, certificate: &CertificateHash) {
+        self.listed.note(enrolled.device);
         if let Some(former) = &enrolled.former {
             return self.table.replace_certificates(enrolled.device, former, certificate);
         }
@@ -193,7 +199,7 @@ impl Devices {
     /// # Errors
     /// When the file cannot be read; the limit is the old one then.
     pub fn set_persistent_max(&self, devices: u64) -> Result<PersistentLinkChanges, StoreError> {
-        let by_age = || list::device_ids(&*self.database.reader()?, None);
+        let by_age = || list::device_ids(&*self.database.reader()?);
         self.memory.persistent_links.set_max(devices, by_age)
     }
 
@@ -243,6 +249,7 @@ impl Devices {
             }
             Ok((InForce { settings: vec![settings], desired_changes }, settings))
         })?;
+        self.memory.listed.note(device);
         let has_other_desired_state = !in_force.desired_changes.is_empty();
         Ok(DeviceChanged { settings, persistent, has_other_desired_state })
     }
@@ -256,6 +263,7 @@ impl Devices {
         let orphans = self.orphans.clone();
         // With it go the tokens that let another machine take its record over.
         self.change_tokens(move |connection| rows::remove(connection, device, now, &orphans))?;
+        self.memory.listed.note(device);
         let record = self.table().remove(device);
         self.memory.persistent_links.removed(device);
         Ok(record)

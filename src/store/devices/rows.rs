@@ -9,12 +9,13 @@ use super::clones;
 use super::group::{self, Inherited};
 use super::membership::{self, Former};
 use super::token::{self, TokenRefusal};
-use crate::machine::token::fits;
+
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
 use crate::store::{inventory, policies, tasks};
 use crate::wire::id::{DeviceId, TokenId};
 use crate::wire::limits::{NAME_BYTES_MAX, TOKEN_SECRET_BYTES};
+use crate::wire::pattern::fits;
 use crate::wire::printable::{is_device_name, is_hidden, is_reserved};
 use crate::wire::time::WallTime;
 

@@ -110,11 +110,16 @@ impl Devices {
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
         let bytes = verdicts.iter().map(|verdict| 64 + verdict.reasons.len() * 256).sum();
+        let (memory, devices) =
+            (Arc::clone(&self.memory), verdicts.iter().map(|verdict| verdict.device).collect::<Vec<_>>());
         self.database.writer.submit(
             Origin::Server,
             bytes,
             move |connection| write(connection, &verdicts, now),
-            done,
+            move |written| {
+                devices.iter().for_each(|device| memory.listed.note(*device));
+                done(written);
+            },
         );
     }
 }
@@ -143,6 +148,13 @@ pub(super) fn device_status(row: &Row<'_>, at: usize) -> rusqlite::Result<Device
         since: row.get(at + 1)?,
         reasons: serde_json::from_str(&row.get::<_, String>(at + 2)?).unwrap_or_default(),
     })
+}
+
+/// Why a device is as it is, the worst first.
+pub(in crate::store) fn reasons_of(connection: &Connection, number: i64) -> Result<Vec<Reason>, StoreError> {
+    let sql = "SELECT reasons FROM status_reasons WHERE device = ?1";
+    let reasons = connection.perhaps(sql, [number], |row| row.get::<_, String>(0))?;
+    Ok(reasons.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
 }
 
 /// Rules, and why they are the defaults instead of those that somebody set.

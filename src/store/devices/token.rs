@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, Row, params};
 
 use super::{Devices, InMemory, group, rows};
-use crate::machine::token::{TokenLife, fits};
+use crate::machine::token::TokenLife;
 use crate::machine::wall_clock::Stretch;
 use crate::store::error::StoreError;
 use crate::store::meta;
@@ -14,6 +14,7 @@ use crate::store::sql::Sql as _;
 use crate::wire::api::{Token, TokenState};
 use crate::wire::id::{DeviceId, TokenId};
 use crate::wire::limits::TOKEN_SECRET_BYTES;
+use crate::wire::pattern::fits;
 use crate::wire::printable::is_name;
 use crate::wire::time::WallTime;
 

@@ -1,5 +1,7 @@
 //! Applications: across the fleet with how far each is spread, on one device, and which devices have them.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, Row, params};
 
 use super::set;
@@ -181,6 +183,44 @@ pub fn installations(
         [row.name.clone(), row.version.clone(), publisher.clone(), number.to_string()]
     });
     Ok(found.map(|(_, _, row)| row))
+}
+
+/// Calls `each` with the number of each device that has an application that the filter lets through. No
+/// device's set is read: those of a base that contains more of them than the device's difference takes away,
+/// and those whose difference adds one.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(in crate::store) fn each_with(
+    connection: &Connection,
+    filter: &ApplicationFilter,
+    mut each: impl FnMut(i64),
+) -> Result<(), StoreError> {
+    let (mut bases, mut differences) = (HashMap::<i64, i64>::new(), HashMap::<i64, i64>::new());
+    walk(connection, filter, &<[String; 3]>::default(), true, |entry| {
+        let sql = "SELECT base FROM base_applications WHERE application = ?1";
+        connection.each(sql, [entry.id], |row| {
+            *bases.entry(row.get(0)?).or_default() += 1;
+            Ok(())
+        })?;
+        let sql = "SELECT device, is_added FROM inventory_differences WHERE application = ?1";
+        connection.each(sql, [entry.id], |row| {
+            *differences.entry(row.get(0)?).or_default() += if row.get(1)? { 1 } else { -1 };
+            Ok(())
+        })?;
+        Ok(true)
+    })?;
+    for (base, count) in bases {
+        connection.each("SELECT device FROM device_inventories WHERE base = ?1", [base], |row| {
+            let device = row.get(0)?;
+            if count + differences.remove(&device).unwrap_or_default() > 0 {
+                each(device);
+            }
+            Ok(())
+        })?;
+    }
+    differences.into_iter().filter(|(_, count)| *count > 0).for_each(|(device, _)| each(device));
+    Ok(())
 }
 
 /// The numbers of the first `most` devices beyond `after` that have an application.

@@ -81,8 +81,10 @@ impl Inventory {
                         }
                         record.set_section(section, state);
                     });
-                    if section == Section::Conditions {
-                        memory.table.mark(device);
+                    match section {
+                        Section::Conditions => memory.table.mark(device),
+                        Section::Host => memory.listed.note(device),
+                        Section::Inventory => {}
                     }
                 }
                 if let Ok((_, Some(change))) = &result {

@@ -4,13 +4,13 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::bad;
-use super::targets::{Answer, Offers, enter};
+use super::targets::{Answer, Offers, enter, enter_devices};
 use crate::fleet::task::period::zoned_text;
 use crate::store::error::StoreError;
 use crate::store::sql::{Columns as _, Sql as _};
 use crate::store::{devices, meta, policies, zone};
 use crate::wire::api::{CreatedTask, NewTask, TaskTargets};
-use crate::wire::id::TaskId;
+use crate::wire::id::{DeviceId, TaskId};
 use crate::wire::limits::TASK_SETTINGS_BYTES_MAX;
 use crate::wire::time::WallTime;
 
@@ -23,6 +23,7 @@ const KINDS_NAMED_MAX: usize = 10;
 pub(super) fn create(
     connection: &Connection,
     new: &NewTask,
+    selected: &[DeviceId],
     now: WallTime,
 ) -> Result<CreatedTask, StoreError> {
     let mut definition = new.definition.clone();
@@ -40,7 +41,7 @@ pub(super) fn create(
                 devices::number_of(connection, id)?;
             }
         }
-        TaskTargets::All => {}
+        TaskTargets::Filter(_) | TaskTargets::All => {}
     }
     for (part, name) in [("application", &new.application), ("kind", &new.kind)] {
         if !policies::is_name(name) {
@@ -83,10 +84,10 @@ pub(super) fn create(
         return Err(StoreError::IdTaken);
     }
     let task = connection.last_insert_rowid();
-    let devices = enter(connection, task, &definition.targets)? as u64;
+    let entered = enter(connection, task, &definition.targets)? + enter_devices(connection, task, selected)?;
     let offered = offered(connection, task, new, &settings)?;
     let due_local = zoned_text(due_at, &zone);
-    Ok(CreatedTask { id, devices, offered, due_at: due_at.into(), due_local, time_zone })
+    Ok(CreatedTask { id, devices: entered as u64, offered, due_at: due_at.into(), due_local, time_zone })
 }
 
 /// Number of devices that offer the task. Refused when none does, for a mistake is likelier than a fleet that

@@ -106,13 +106,19 @@ impl Tasks {
         WallTime(self.serving_since.load(Ordering::Relaxed))
     }
 
-    /// Makes a task; waits until that is durable. Its runs are made by [`Tasks::step`].
+    /// Makes a task; waits until that is durable. Its runs are made by [`Tasks::step`]. `selected`: the devices
+    /// that its filter lets through now, when it has one.
     ///
     /// # Errors
     /// When a part of it is not allowed, no device that it is for offers it, too many tasks are active, or it
     /// could not be stored.
-    pub fn create(&self, new: NewTask, now: WallTime) -> Result<CreatedTask, StoreError> {
-        self.devices.database().call(move |connection| create::create(connection, &new, now))
+    pub fn create(
+        &self,
+        new: NewTask,
+        selected: Vec<DeviceId>,
+        now: WallTime,
+    ) -> Result<CreatedTask, StoreError> {
+        self.devices.database().call(move |connection| create::create(connection, &new, &selected, now))
     }
 
     /// Cancels a task; waits until that is durable. It is final for every run of it from then on; devices are

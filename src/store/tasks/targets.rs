@@ -34,15 +34,23 @@ pub(super) fn enter(connection: &Connection, task: i64, targets: &TaskTargets) -
             connection.run(&sql, values)?
         }
         TaskTargets::Devices(devices) => {
-            let sql = format!("{into} SELECT ?1, number FROM devices WHERE id = ?2 AND removed_at IS NULL");
-            let mut entered = 0;
-            for device in devices {
-                let Ok(id) = device.parse::<DeviceId>() else { continue };
-                entered += connection.run(&sql, (task, id))?;
-            }
-            entered
+            let ids: Vec<DeviceId> = devices.iter().filter_map(|device| device.parse().ok()).collect();
+            enter_devices(connection, task, &ids)?
         }
+        // They were entered when it was made.
+        TaskTargets::Filter(_) => 0,
     })
+}
+
+/// Enters these devices, but for those that are gone. Returns their number.
+pub(super) fn enter_devices(
+    connection: &Connection,
+    task: i64,
+    devices: &[DeviceId],
+) -> Result<usize, StoreError> {
+    let sql = "INSERT OR IGNORE INTO task_targets (task, device)
+        SELECT ?1, number FROM devices WHERE id = ?2 AND removed_at IS NULL";
+    devices.iter().map(|device| connection.run(sql, (task, *device))).sum()
 }
 
 /// Brings the devices of a task into line with what its group is now: those that left are none any more.

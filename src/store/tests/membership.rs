@@ -1,13 +1,14 @@
 //! Tokens that are bound, records that are taken over, devices that wait for approval.
 
+use crate::fleet::filter::Filter;
 use crate::fleet::status::{Cause, Reason};
 use crate::machine::clones::StoredWatch;
 use crate::machine::device_state::CertificateStatus;
-use crate::store::query::{self, DeviceFilter};
+use crate::store::query::{self, DeviceKey};
 use crate::store::testing::{Fleet, all, application, enrolment, inventory, token, wait};
 use crate::store::{
-    CreatedToken, DeviceCertificate, DeviceChange, EnrolledDevice, Enrolment, GroupChange, Invited, NewToken,
-    StoreError, TokenRefusal, UNKNOWN_MAX, UnknownDevice, Verdict, WAITING_MAX,
+    CreatedToken, DeviceCertificate, DeviceChange, EnrolledDevice, Enrolment, GroupChange, Invited, Moment,
+    NewToken, StoreError, TokenRefusal, UNKNOWN_MAX, UnknownDevice, Verdict, WAITING_MAX,
 };
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::status::Status;
@@ -199,13 +200,14 @@ fn a_device_that_waits_is_nothing_but_that_until_it_is_approved() {
     for _ in 0..2 {
         assert_eq!(fleet.table().by_certificate(&certificate), CertificateStatus::Waiting(DeviceId(7)));
         assert_eq!(fleet.table().persistent(), 0, "no room is kept for it");
-        let reader = fleet.reader().unwrap();
-        assert_eq!(query::device_ids(&reader, None).unwrap(), fleet.devices, "it is not called");
-        let rows = query::devices(&reader, &DeviceFilter::default(), &all()).unwrap().items;
-        assert_eq!(rows[1].waits, Some((NOW, false)));
+        let moment = Moment { now: NOW, present_since: NOW };
+        let called = fleet.selection().ids(&Filter::default(), moment).unwrap();
+        assert_eq!(called, fleet.devices, "it is not called");
+        assert_eq!(fleet.names("presence:waiting"), ["kiosk"]);
+        let shown = query::device(&fleet.reader().unwrap(), &DeviceKey::Id(DeviceId(7))).unwrap();
+        assert_eq!(shown.waits, Some((NOW, false)));
         let facts = fleet.devices().facts_of(&[DeviceId(7)], NOW).unwrap();
         assert_eq!(facts[0].facts.waits, Some((NOW, false)));
-        drop(reader);
         fleet.reopen();
     }
     let keep = DeviceChange { keep_connected: Some(Some(true)), ..DeviceChange::default() };
@@ -281,7 +283,7 @@ fn a_device_that_is_not_known_any_more_waits_and_is_itself_when_it_is_approved()
         );
         let facts = fleet.devices().facts_of(&[lost.device], NOW).unwrap();
         assert_eq!(facts[0].facts.waits, Some((NOW, true)));
-        let rows = query::devices(&fleet.reader().unwrap(), &DeviceFilter::default(), &all()).unwrap().items;
+        let rows = fleet.page("", "name", &all()).unwrap().items;
         assert_eq!((rows[1].name.as_str(), rows[1].group.as_str()), (name.as_str(), "/"));
         fleet.reopen();
     }

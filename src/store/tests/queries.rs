@@ -2,7 +2,7 @@
 
 use crate::machine::command::{SectionChange, SectionUpdate};
 use crate::store::StoreError;
-use crate::store::query::{self, ApplicationFilter, DeviceFilter, DeviceKey, PageRequest};
+use crate::store::query::{self, ApplicationFilter, DeviceKey, PageRequest};
 use crate::store::testing::{self, Fleet, all, application, into, pages};
 use crate::wire::digest::Digest;
 use crate::wire::id::Epoch;
@@ -17,30 +17,30 @@ fn devices_are_listed_by_name_in_pages_of_any_size() {
         fleet.devices().change(*device, into("/berlin/kiosks")).unwrap();
     }
     fleet.devices().remove(fleet.devices[0], WallTime(1)).unwrap();
-    let reader = fleet.reader().unwrap();
-    let names = |limit, filter: &DeviceFilter| -> Vec<String> {
-        pages(limit, |page| query::devices(&reader, filter, page)).into_iter().map(|row| row.name).collect()
+    let names = |limit, filter: &str| -> Vec<String> {
+        pages(limit, |page| fleet.page(filter, "name", page)).into_iter().map(|row| row.name).collect()
     };
-    let everything = names(1_000, &DeviceFilter::default());
+    let everything = names(1_000, "");
     assert_eq!(everything.len(), 24);
     assert!(everything.is_sorted());
     for limit in [1, 7, 24] {
-        assert_eq!(names(limit, &DeviceFilter::default()), everything);
+        assert_eq!(names(limit, ""), everything);
     }
-    let group = |path: &str| DeviceFilter { group: Some(path.into()), ..DeviceFilter::default() };
-    assert_eq!(names(4, &group("/berlin")).len(), 9);
-    assert_eq!(names(4, &group("/")).len(), 24);
-    let missing = query::devices(&reader, &group("/ber"), &all());
-    assert_eq!(missing, Err(StoreError::NoGroup("/ber".into())));
-    let search = |text: &str| DeviceFilter { search: Some(text.into()), ..DeviceFilter::default() };
-    assert_eq!(names(2, &search("VICE-2")).len(), 7, "2 and 20 to 25");
-    assert_eq!(names(2, &search("%")).len(), 0, "a percent sign is a percent sign");
+    assert_eq!(names(4, "group:/berlin").len(), 9);
+    assert_eq!(names(4, "group:/").len(), 24);
+    assert_eq!(fleet.page("group:/ber", "name", &all()), Err(StoreError::NoGroup("/ber".into())));
+    assert_eq!(names(2, "VICE-2").len(), 7, "2 and 20 to 25");
+    assert_eq!(names(2, "%").len(), 0, "a percent sign is a percent sign");
+    let reader = fleet.reader().unwrap();
     let counts: Vec<_> = pages(2, |page| query::groups(&reader, page));
     let counts: Vec<_> = counts.into_iter().map(|group| (group.path, group.devices)).collect();
     assert_eq!(counts, [("/".into(), 15), ("/berlin".into(), 0), ("/berlin/kiosks".into(), 9)]);
     assert_eq!(pages(1, |page| query::tokens(&reader, page, WallTime(1))).len(), 1);
-    let foreign = PageRequest { limit: 1, cursor: Some("nonsense".into()) };
-    assert!(matches!(query::devices(&reader, &search(""), &foreign), Err(StoreError::BadCursor(_))));
+    let first = fleet.page("", "name", &PageRequest { limit: 1, cursor: None }).unwrap();
+    for (sort, cursor) in [("name", Some("nonsense".into())), ("-name", first.next_cursor)] {
+        let foreign = PageRequest { limit: 1, cursor };
+        assert!(matches!(fleet.page("", sort, &foreign), Err(StoreError::BadCursor(_))), "{sort}");
+    }
 }
 
 #[test]
@@ -75,8 +75,7 @@ fn a_device_is_shown_whole() {
     assert_eq!((shown.sections, record.agent_epoch), (record.sections(), Epoch(3)));
     let by_id = query::device(&reader, &DeviceKey::NameOrId(device.to_string())).unwrap();
     assert_eq!(by_id, shown);
-    let search = DeviceFilter { search: Some("KIOSK".into()), ..DeviceFilter::default() };
-    assert_eq!(query::devices(&reader, &search, &all()).unwrap().items, [shown.row]);
+    assert_eq!(fleet.page("KIOSK", "name", &all()).unwrap().items, [shown.row]);
     let missing = query::device(&reader, &DeviceKey::NameOrId("nobody".into()));
     assert_eq!(missing, Err(StoreError::NoDevice("nobody".into())));
     // The view for people says the same.

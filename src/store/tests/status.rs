@@ -4,8 +4,8 @@ use rusqlite::Connection;
 
 use crate::fleet::renewal::Life;
 use crate::fleet::status::{Cause, Facts, Reason, judge};
-use crate::store::query::{self, DeviceFilter, DeviceKey, StatusCounts};
-use crate::store::testing::{self, Fleet, all, enrolment, into, pages, token, wait};
+use crate::store::query::{self, DeviceKey, StatusCounts};
+use crate::store::testing::{self, Fleet, all, enrolment, into, token, wait};
 use crate::store::{FILE_NAME, Verdict};
 use crate::wire::digest::Digest;
 use crate::wire::id::DeviceId;
@@ -201,9 +201,8 @@ fn a_status_is_shown_counted_and_looked_for() {
         assert_eq!(device_status(devices[0]), (ok, None, 0));
         assert_eq!(device_status(devices[1]), (warning, Some(1_000), 1), "since it became so");
         assert_eq!(device_status(devices[4]), (ok, Some(3_000), 0));
-        let with = |status| -> Vec<DeviceId> {
-            let filter = DeviceFilter { status: Some(status), ..DeviceFilter::default() };
-            let page = query::devices(&reader, &filter, &all()).unwrap();
+        let with = |status: Status| -> Vec<DeviceId> {
+            let page = fleet.page(&format!("status:{status}"), "name", &all()).unwrap();
             page.items.iter().map(|row| row.device).collect()
         };
         assert_eq!(with(critical), [devices[3]]);
@@ -220,19 +219,6 @@ fn a_status_is_shown_counted_and_looked_for() {
     fleet.devices().remove(devices[3], NOW).unwrap();
     let counts = StatusCounts { ok: 4, warning: 1, critical: 0 };
     assert_eq!(query::status_counts(&fleet.reader().unwrap()).unwrap(), counts);
-}
-
-#[test]
-fn a_status_is_looked_for_page_by_page() {
-    let fleet = Fleet::new(20);
-    let bad: Vec<_> = fleet.devices.iter().step_by(3).copied().collect();
-    set(&fleet, bad.iter().map(|device| verdict(*device, Status::Critical)).collect(), 1);
-    let reader = fleet.reader().unwrap();
-    let filter = DeviceFilter { status: Some(Status::Critical), ..DeviceFilter::default() };
-    let found = pages(2, |page| query::devices(&reader, &filter, page));
-    let mut found: Vec<_> = found.into_iter().map(|row| row.device).collect();
-    found.sort();
-    assert_eq!(found, bad);
 }
 
 #[test]

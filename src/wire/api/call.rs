@@ -13,7 +13,7 @@ pub const CALL_SECONDS_DEFAULT: u32 = 30;
 /// And at most: an hour. A client that waits holds a connection of the administration.
 pub const CALL_SECONDS_MAX: u32 = 3_600;
 
-/// Calls devices: `POST /v1/syncs`. Exactly one of `devices`, `group` and `all` is given.
+/// Calls devices: `POST /v1/syncs`. Exactly one of `devices`, `group`, `where` and `all` is given.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CallRequest {
@@ -21,6 +21,9 @@ pub struct CallRequest {
     pub devices: Vec<String>,
     /// Every device of this group and the groups below it.
     pub group: Option<String>,
+    /// Every device that this filter lets through.
+    #[serde(rename = "where")]
+    pub filter: Option<String>,
     /// Every device.
     pub all: bool,
     /// Whether the devices are to look at themselves anew before.

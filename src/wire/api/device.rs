@@ -1,37 +1,99 @@
 //! Devices.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{self, Deserializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Keep, Timestamp};
 use crate::wire::certificate::KeyType;
 use crate::wire::datagram::NoticeKind;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch};
-use crate::wire::named::named;
+use crate::wire::named::{ParseError, named};
 use crate::wire::presence::Presence;
 use crate::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
 use crate::wire::settings::{SettingsReport, SettingsState};
 use crate::wire::statistics::Number;
 use crate::wire::status::Status;
 
-/// Asks for devices, by name.
+/// Asks for devices.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeviceQuery {
-    /// Only those of this group and the groups below it.
-    pub group: Option<String>,
-    /// Only those that stand so.
-    pub presence: Option<Presence>,
-    /// Only those whose name contains this text, in any case.
-    pub search: Option<String>,
-    /// Only those that are so well.
-    pub status: Option<Status>,
-    /// Only those that have stored, or have not, what they are to trust of the server.
-    pub has_pins: Option<bool>,
+    /// Only those that this filter lets through, such as `os:debian seen:>2h`.
+    #[serde(rename = "where")]
+    pub filter: Option<String>,
+    /// Their order; left out: by name.
+    pub sort: Option<DeviceSort>,
     /// Most items of the page.
     pub limit: Option<u32>,
     /// Begin of the page.
     pub cursor: Option<String>,
+}
+
+named! {
+    /// What lists of devices can be sorted by.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+    #[non_exhaustive]
+    DeviceColumn, else "a column (name, presence, status, group, last_sync, last_seen, interval, id)" {
+        /// By name.
+        #[default]
+        Name = "name",
+        /// In the order of [`Presence::ALL`].
+        Presence = "presence",
+        /// The worst last.
+        Status = "status",
+        /// By path.
+        Group = "group",
+        /// The oldest first, after those that never synced.
+        LastSync = "last_sync",
+        /// The oldest first, after those that were never heard.
+        LastSeen = "last_seen",
+        /// The shortest first.
+        Interval = "interval",
+        /// By id.
+        Id = "id",
+    }
+}
+
+/// An order of a list of devices. As text, and in JSON: the column, with a `-` before it when it is the other
+/// way round.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct DeviceSort {
+    /// By what. Devices that are the same in that are ordered by name.
+    pub column: DeviceColumn,
+    /// Whether it is the other way round.
+    pub is_descending: bool,
+}
+
+impl fmt::Display for DeviceSort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.is_descending { "-" } else { "" }, self.column)
+    }
+}
+
+impl FromStr for DeviceSort {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let column = text.strip_prefix('-');
+        Ok(Self { column: column.unwrap_or(text).parse()?, is_descending: column.is_some() })
+    }
+}
+
+impl Serialize for DeviceSort {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceSort {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
 }
 
 /// One device, in a list.

@@ -14,6 +14,7 @@
 //! | `GET /v1/tokens` | [`PageQuery`] | [`Page`] of [`Token`] |
 //! | `DELETE /v1/tokens/{id}` | | [`Token`] |
 //! | `GET /v1/devices` | [`DeviceQuery`] | [`Page`] of [`Device`] |
+//! | `GET /v1/devices.csv` | [`DeviceQuery`] without page | text/csv, with a head; one that breaks off is not whole |
 //! | `GET /v1/devices/{name or id}` | | [`DeviceDetail`] |
 //! | `PATCH /v1/devices/{name or id}` | [`DeviceChange`] | [`Device`] |
 //! | `DELETE /v1/devices/{name or id}` | | [`Device`] |
@@ -48,6 +49,7 @@ mod application;
 mod call;
 mod certificate;
 mod device;
+pub(crate) mod device_table;
 mod event;
 mod group;
 mod keep;
@@ -80,8 +82,9 @@ pub use certificate::{
     READY_PERCENT_DEFAULT, RecoveryKey,
 };
 pub use device::{
-    Certificate, ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Interval, Link,
-    PersistentBy, SectionStatus, SettingsStatus, Spool, StatisticSeries, StatusReason, UdpReach,
+    Certificate, ConditionStatus, Device, DeviceChange, DeviceColumn, DeviceDetail, DeviceQuery, DeviceSort,
+    Interval, Link, PersistentBy, SectionStatus, SettingsStatus, Spool, StatisticSeries, StatusReason,
+    UdpReach,
 };
 pub use event::{
     CLAIMED_PREFIX, DeletedEvents, EventQuery, EventRecord, EventSource, FollowLine, FollowQuery,
@@ -118,11 +121,12 @@ pub const PAGE_ITEMS_DEFAULT: u32 = 100;
 /// Longest request body. The longest request names a device, a group and a few settings.
 pub const REQUEST_BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest cursor. A cursor holds at most three names and a number, in base64.
-pub const CURSOR_BYTES_MAX: usize = 2_048;
+/// Longest cursor. A cursor holds at most a group's path of sixteen names, and another name, in base64; quotes
+/// and backslashes twice.
+pub const CURSOR_BYTES_MAX: usize = 12 * 1_024;
 
 const _: () = assert!(PAGE_ITEMS_DEFAULT <= PAGE_ITEMS_MAX);
-const _: () = assert!(CURSOR_BYTES_MAX > (3 * super::limits::NAME_BYTES_MAX + 32) * 4 / 3);
+const _: () = assert!(CURSOR_BYTES_MAX > (17 * super::limits::NAME_BYTES_MAX + 64) * 2 * 4 / 3);
 
 /// One page of a list.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -174,6 +178,9 @@ pub struct ErrorDetail {
     pub code: ErrorCode,
     /// For people, in one line: what was wrong and what to do.
     pub message: String,
+    /// Of an error in a filter: the number of characters before it. Left out of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<usize>,
 }
 
 /// Why a request was not fulfilled: for programs.

@@ -18,6 +18,9 @@ pub enum TaskTargets {
     Devices(Vec<String>),
     /// Those of the group with this path, and of the groups below it.
     Group(String),
+    /// Those that this filter lets through when the task is made; they stay the same.
+    #[serde(rename = "where")]
+    Filter(String),
     /// Every device.
     All,
 }

@@ -62,12 +62,13 @@ fn an_unknown_key_of_a_new_task_is_refused_with_all_that_are_allowed() {
     let keys = serde_json::to_value(new).unwrap();
     assert_eq!(allowed, keys.as_object().unwrap().keys().collect::<Vec<_>>(), "{said}");
     let said = serde_json::from_str::<NewTask>(&task.replace(r#""all""#, r#""some"}"#)).unwrap_err();
-    let wanted = "unknown variant `some`, expected one of `devices`, `group`, `all`";
+    let wanted = "unknown variant `some`, expected one of `devices`, `group`, `where`, `all`";
     assert!(said.to_string().starts_with(wanted), "{said}");
 }
 
 #[test]
 fn a_query_with_an_unknown_key_is_refused() {
-    assert!(serde_json::from_str::<DeviceQuery>(r#"{"serach":"x"}"#).is_err());
-    assert!(serde_json::from_str::<DeviceQuery>(r#"{"search":"x","limit":5}"#).is_ok());
+    assert!(serde_json::from_str::<DeviceQuery>(r#"{"wehre":"x"}"#).is_err());
+    assert!(serde_json::from_str::<DeviceQuery>(r#"{"sort":"colour"}"#).is_err());
+    assert!(serde_json::from_str::<DeviceQuery>(r#"{"where":"x","sort":"-status","limit":5}"#).is_ok());
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{wait, words};
 use crate::client::Client;
+use crate::client::cli::arguments::filter;
 use crate::client::cli::output::Output;
 use crate::client::cli::{Failure, json_file};
 use crate::fleet::settings;
@@ -21,7 +22,7 @@ use crate::wire::units::{format_duration, parse_duration};
 
 /// A task to create: its program, devices and times.
 #[derive(Args, Debug)]
-#[command(group = clap::ArgGroup::new("whom").required(true).args(["device", "group", "all"]))]
+#[command(group = clap::ArgGroup::new("whom").required(true).args(["device", "group", "filter", "all"]))]
 pub(in crate::client::cli) struct TaskCreate {
     /// The application whose task it is
     #[arg(long, value_name = "NAME")]
@@ -35,6 +36,9 @@ pub(in crate::client::cli) struct TaskCreate {
     /// On every device of this group and the groups below it
     #[arg(long, value_name = "PATH")]
     group: Option<String>,
+    /// On every device that this filter lets through now ('musterctl device list --help'): they stay the same
+    #[arg(long = "where", value_name = "FILTER", value_parser = filter)]
+    filter: Option<String>,
     /// On every device
     #[arg(long)]
     all: bool,
@@ -70,7 +74,7 @@ pub(in crate::client::cli) struct TaskCreate {
     #[arg(long, value_name = "P")]
     abort_percent: Option<u32>,
     /// Devices that come to the group, or enrol, later run it too
-    #[arg(long, conflicts_with = "device")]
+    #[arg(long, conflicts_with_all = ["device", "filter"])]
     continuous: bool,
     /// A run may be executed again when nobody can tell whether it was executed to its end
     #[arg(long)]
@@ -102,10 +106,11 @@ impl TaskCreate {
         if self.wait && recurs(&self.schedule) {
             return Err(Failure::Usage("--wait: a task that is due again and again does not end".into()));
         }
-        let targets = match (self.all, self.group) {
-            (true, _) => TaskTargets::All,
-            (false, Some(path)) => TaskTargets::Group(path),
-            (false, None) => TaskTargets::Devices(self.device),
+        let targets = match (self.all, self.group, self.filter) {
+            (true, ..) => TaskTargets::All,
+            (false, Some(path), _) => TaskTargets::Group(path),
+            (false, None, Some(filter)) => TaskTargets::Filter(filter),
+            (false, None, None) => TaskTargets::Devices(self.device),
         };
         let settings = self.file.as_deref().map_or_else(|| Ok(Map::new()), read)?;
         let definition = TaskDefinition {

@@ -48,6 +48,7 @@ pub(super) fn targets(targets: &TaskTargets, names_max: usize) -> String {
     match targets {
         TaskTargets::All => "all devices".into(),
         TaskTargets::Group(path) => format!("group {path}"),
+        TaskTargets::Filter(filter) => format!("where {filter}"),
         TaskTargets::Devices(names) => {
             let shown = names.len().min(names_max);
             let more = match names.len() - shown {

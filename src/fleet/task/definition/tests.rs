@@ -45,6 +45,14 @@ fn what_is_not_allowed_is_named() {
             TaskDefinition { continuous: true, ..TaskDefinition::new(devices(1)) },
             "'continuous' is for a group",
         ),
+        (
+            TaskDefinition { continuous: true, ..TaskDefinition::new(TaskTargets::Filter("a".into())) },
+            "'continuous' is for a group",
+        ),
+        (
+            TaskDefinition::new(TaskTargets::Filter("sean:>2h".into())),
+            "'targets: where': there is no key 'sean'",
+        ),
         (TaskDefinition::new(TaskTargets::Group(String::new())), "'targets: group' is not a name"),
         (
             TaskDefinition { schedule: "daily".into(), ..everywhere() },

@@ -107,7 +107,7 @@ fn what_no_device_would_do_is_refused_with_what_they_would() {
         settings: serde_json::Map::new(),
         definition: all_devices(),
     };
-    let create = |new| refused(fixture.fleet.tasks().create(new, START));
+    let create = |new| refused(fixture.fleet.tasks().create(new, Vec::new(), START));
     assert_eq!(
         create(new("kiosk", "melt")),
         "no device would do it: the device offers no task 'melt' for 'kiosk'; tasks that are offered: kiosk clean"

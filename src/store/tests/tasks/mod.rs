@@ -110,7 +110,7 @@ impl Fixture {
     ) -> Result<CreatedTask, StoreError> {
         let serde_json::Value::Object(settings) = settings else { panic!("an object") };
         let new = NewTask { application: "kiosk".into(), kind: "clean".into(), settings, definition };
-        self.fleet.tasks().create(new, self.now())
+        self.fleet.tasks().create(new, Vec::new(), self.now())
     }
 
     /// Makes a task and does what is due then.

@@ -1,0 +1,110 @@
+//! Orders of lists of devices: by a column, then by name.
+
+use std::cmp::Ordering;
+
+use super::index::Entry;
+use super::matching::{Candidate, Question};
+use crate::fleet::filter::Subject as _;
+use crate::wire::api::{DeviceColumn, DeviceSort};
+
+/// What a device is ordered by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Key<T> {
+    Number(u64),
+    Text(T),
+}
+
+/// A device's place in an order.
+pub(super) struct Place<'i> {
+    key: Key<&'i str>,
+    pub(super) entry: &'i Entry,
+}
+
+/// The place that a cursor names.
+pub(super) struct Cursor {
+    key: Key<String>,
+    name: String,
+}
+
+impl Cursor {
+    /// Reads what [`Place::cursor`] wrote for this order; `None`: it is another one's.
+    pub(super) fn read(sort: DeviceSort, [by, key, name]: [String; 3]) -> Option<Self> {
+        let key = match sort.column {
+            DeviceColumn::Name | DeviceColumn::Group => Key::Text(key),
+            _ => Key::Number(key.parse().ok()?),
+        };
+        (by == sort.to_string()).then_some(Self { key, name })
+    }
+
+    /// Whether the place lies behind it.
+    pub(super) fn is_before(&self, sort: DeviceSort, place: &Place<'_>) -> bool {
+        let key = match &self.key {
+            Key::Number(number) => Key::Number(*number),
+            Key::Text(text) => Key::Text(text.as_str()),
+        };
+        compare(sort, (&key, &self.name), (&place.key, &place.entry.name)).is_lt()
+    }
+}
+
+impl<'i> Place<'i> {
+    fn new(candidate: &Candidate<'i>, column: DeviceColumn) -> Self {
+        let key = match column {
+            DeviceColumn::Name => Key::Text(&*candidate.entry.name),
+            DeviceColumn::Group => Key::Text(candidate.group()),
+            DeviceColumn::Presence => Key::Number(candidate.presence() as u64),
+            DeviceColumn::Status => Key::Number(candidate.entry.status as u64),
+            DeviceColumn::LastSeen => Key::Number(candidate.last_seen().0),
+            DeviceColumn::LastSync => Key::Number(candidate.last_sync().0),
+            DeviceColumn::Interval => Key::Number(candidate.record().interval_seconds().into()),
+            DeviceColumn::Id => Key::Number(candidate.entry.device.0),
+        };
+        Self { key, entry: candidate.entry }
+    }
+
+    pub(super) fn cursor(&self, sort: DeviceSort) -> [String; 3] {
+        let key = match &self.key {
+            Key::Number(number) => number.to_string(),
+            Key::Text(text) => (*text).to_owned(),
+        };
+        [sort.to_string(), key, self.entry.name.to_string()]
+    }
+}
+
+/// The first `most` devices that are found behind the cursor, in order.
+pub(super) fn first<'q>(
+    question: &'q Question<'q>,
+    sort: DeviceSort,
+    after: Option<&Cursor>,
+    most: usize,
+) -> Vec<Place<'q>> {
+    let places = question.found().map(|candidate| Place::new(&candidate, sort.column));
+    let mut places: Vec<_> =
+        places.filter(|place| after.is_none_or(|after| after.is_before(sort, place))).collect();
+    let order =
+        |a: &Place<'_>, b: &Place<'_>| compare(sort, (&a.key, &a.entry.name), (&b.key, &b.entry.name));
+    if most < places.len() {
+        // Without an order of those that are not wanted.
+        places.select_nth_unstable_by(most, order);
+        places.truncate(most);
+    }
+    places.sort_unstable_by(order);
+    places
+}
+
+fn compare(sort: DeviceSort, a: (&Key<&str>, &str), b: (&Key<&str>, &str)) -> Ordering {
+    let by_key = match (a.0, b.0) {
+        (Key::Number(a), Key::Number(b)) => a.cmp(b),
+        (Key::Text(a), Key::Text(b)) => compare_text(a, b),
+        // One column has keys of one kind.
+        (Key::Number(_), Key::Text(_)) => Ordering::Less,
+        (Key::Text(_), Key::Number(_)) => Ordering::Greater,
+    };
+    let order = by_key.then_with(|| compare_text(a.1, b.1));
+    if sort.is_descending { order.reverse() } else { order }
+}
+
+/// In whatever case of ASCII letters, as names are told apart.
+fn compare_text(a: &str, b: &str) -> Ordering {
+    let lower = |byte: u8| byte.to_ascii_lowercase();
+    a.bytes().map(lower).cmp(b.bytes().map(lower))
+}
