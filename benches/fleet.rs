@@ -38,18 +38,6 @@ use muster::wire::time::WallTime;
 use rusqlite::{Connection, params};
 use shape::{APPLICATIONS, apply, device, file_bytes, for_all, latency, spread, update};
 
-/// Filters of every kind; the first one's question reads the index too.
-const FILTERS: [&str; 8] = [
-    "",
-    "status:critical",
-    "presence:lost seen:>2h",
-    "ice-0099",
-    "os:debian group:/shops",
-    "app:openssl<3.0.14 version:<0.2",
-    "app:package-* -app:openssl",
-    "no-such-name",
-];
-
 const GROUPS: u64 = 5;
 const TASKS: u64 = 20;
 const MANAGED: [&str; 5] = ["muster-agent", "nginx", "kiosk", "cups", "openvpn"];
@@ -421,20 +409,12 @@ fn over_http(config: Config, socket: &Path) {
     let server = Server::start(config).unwrap();
     let address: Address = format!("unix:{}", socket.display()).parse().unwrap();
     let mut client = Client::new(address).unwrap();
-    for filter in FILTERS {
+    for filter in ["", "status:critical"] {
         latency(&format!("over HTTP: device list --where '{filter}', first page of 500"), 21, || {
             let query = DeviceQuery { filter: Some(filter.into()), ..DeviceQuery::default() };
             client.devices(query).next().unwrap().unwrap().len()
         });
     }
-    latency("over HTTP: device list --sort -last_sync, first page of 500", 21, || {
-        let query = DeviceQuery { sort: Some("-last_sync".parse().unwrap()), ..DeviceQuery::default() };
-        client.devices(query).next().unwrap().unwrap().len()
-    });
-    latency("over HTTP: device list --csv, all of them, in bytes", 5, || {
-        let table = client.device_table(&DeviceQuery::default()).unwrap();
-        table.map(|piece| piece.unwrap().len()).sum()
-    });
     latency("over HTTP: application list --name 'openssl*' --version '<3.0.14'", 21, || {
         let query = ApplicationQuery {
             name: Some("openssl*".into()),

@@ -26,7 +26,8 @@ use crate::wire::api::{ErrorCode, REQUEST_BODY_BYTES_MAX};
 /// Longest time of a request's head; also the time that an idle connection is kept.
 const HEAD_SECONDS_MAX: u64 = 15;
 
-/// Most of a head that is kept: the longest cursor, and the longest filter, which is three times as long there.
+/// Most of a head that is kept: the longest cursor, and the longest filter, which is three times as long
+/// there.
 const HEAD_BYTES_MAX: usize = 24 * 1024;
 
 /// Longest time of a request until its answer begins, its body's arrival included. A client waits a little

@@ -5,6 +5,7 @@ use axum::extract::State;
 use super::context::AdminContext;
 use super::error::ApiError;
 use super::extract::{Body, Path};
+use super::selection::moment;
 use super::why::{address, next_slot, notify_persistent, persistent_by, record_of, udp_port};
 use super::{Admin, Answer};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
@@ -79,7 +80,9 @@ fn load_detail(context: &AdminContext, name: String) -> Result<DeviceDetail, Api
         let state = detail.sections[section.index()];
         SectionStatus { section, revision: state.revision, digest: state.digest }
     });
+    let tags = context.store.selection().tags_of(detail.row.device, moment(context))?;
     Ok(DeviceDetail {
+        tags,
         next_sync_at: next_slot(&record),
         own_interval_seconds: detail.own_interval_seconds,
         own_keep_connected: detail.own_keep_connected,
@@ -117,15 +120,7 @@ pub(super) async fn change(
     if let Some(Interval::Seconds(seconds)) = change.interval {
         check_interval(seconds)?;
     }
-    let change = store::DeviceChange {
-        name: change.name,
-        group: change.group,
-        keep_connected: change.keep_connected.map(Keep::own),
-        interval_seconds: change.interval.map(|interval| match interval {
-            Interval::Seconds(seconds) => Some(seconds),
-            Interval::Inherited => None,
-        }),
-    };
+    let change = store_change(change);
     let work = move |context: &AdminContext| {
         let device = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row.device;
         let changed = context.store.devices().change(device, change)?;
@@ -139,6 +134,19 @@ pub(super) async fn change(
         Ok(to_api(context, row, &record))
     };
     shared.answer(work).await
+}
+
+/// As the store takes it.
+pub(super) fn store_change(change: DeviceChange) -> store::DeviceChange {
+    store::DeviceChange {
+        name: change.name,
+        group: change.group,
+        keep_connected: change.keep_connected.map(Keep::own),
+        interval_seconds: change.interval.map(|interval| match interval {
+            Interval::Seconds(seconds) => Some(seconds),
+            Interval::Inherited => None,
+        }),
+    }
 }
 
 /// Lets a device in that waits.

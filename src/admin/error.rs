@@ -53,18 +53,21 @@ impl From<StoreError> for ApiError {
             | StoreError::NoPolicy { .. }
             | StoreError::NoTask(_)
             | StoreError::NoRun(_)
+            | StoreError::NoLabel { .. }
             | StoreError::NoToken(_) => Self::new(ErrorCode::NotFound, message),
             StoreError::NameTaken(_)
             | StoreError::TooManyPersistent { .. }
             | StoreError::UnknownApplication { .. }
             | StoreError::BadSettings { .. }
             | StoreError::TooManyTasks { .. }
+            | StoreError::TooManyLabels { .. }
             | StoreError::NotWaiting(_)
             | StoreError::Waits(_)
             | StoreError::GroupRefused(_) => Self::new(ErrorCode::Conflict, message),
             StoreError::BadName(_)
             | StoreError::BadGroup(_)
             | StoreError::BadTask(_)
+            | StoreError::BadLabel(_)
             | StoreError::BadPattern(_)
             | StoreError::BadCursor(_) => Self::invalid(message),
             StoreError::Busy | StoreError::Full | StoreError::Stopped | StoreError::IdTaken => {

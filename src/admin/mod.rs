@@ -27,6 +27,7 @@ mod events;
 mod extract;
 mod follow;
 mod groups;
+mod labels;
 mod lines;
 pub mod listen;
 mod policies;
@@ -132,6 +133,12 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/devices/{device}/re-enrol", post(tokens::re_enrol))
         .route("/v1/devices/{device}", get(devices::show).patch(devices::change).delete(devices::remove))
         .route("/v1/devices/{device}/why", get(why::why))
+        .route("/v1/device-changes", post(labels::change))
+        .route("/v1/facets", get(labels::facets))
+        .route("/v1/tags", get(labels::tags))
+        .route("/v1/tags/{tag}", post(labels::tag).patch(labels::rule).delete(labels::remove_tag))
+        .route("/v1/views", get(labels::views).post(labels::save_view))
+        .route("/v1/views/{view}", delete(labels::remove_view))
         .route("/v1/syncs", post(calls::call))
         .route("/v1/applications", get(applications::list))
         .route("/v1/installations", get(applications::installations))

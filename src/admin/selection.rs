@@ -25,7 +25,7 @@ use crate::wire::api::{Device, DeviceQuery, Page};
 /// Rows in one piece of a table: some hundred kilobytes.
 const PIECE_ROWS_MAX: usize = 2_048;
 
-/// What is asked for; nothing: everything.
+/// A filter as it is asked with; without one everything is let through.
 pub(super) fn filter(text: Option<&str>) -> Result<Filter, ApiError> {
     Ok(text.unwrap_or_default().parse()?)
 }

@@ -31,10 +31,10 @@ use serde::de::DeserializeOwned;
 use crate::wire::api::{
     ApplicationQuery, ApplicationSettings, Approval, CallRequest, CertificateChange, CertificateStatus,
     CreatedTask, CreatedToken, Device, DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord,
-    ExplainQuery, ExplainedKey, FollowQuery, Group, GroupMove, GroupRemoval, Installation,
-    InstalledApplication, NewGroup, NewPolicy, NewTask, NewToken, PageQuery, Policy, PolicyQuery,
-    PolicyRemoval, ReEnrolment, RecoveryKey, RunDetail, RunQuery, SettingsChanged, Status, Task, TaskDetail,
-    TaskQuery, TaskRun, Token, Why,
+    ExplainQuery, ExplainedKey, FacetQuery, Facets, FollowQuery, Group, GroupMove, GroupRemoval,
+    Installation, InstalledApplication, NewGroup, NewPolicy, NewTask, NewToken, PageQuery, Policy,
+    PolicyQuery, PolicyRemoval, ReEnrolment, RecoveryKey, RunDetail, RunQuery, Selected, SelectionChange,
+    SettingsChanged, Status, Tag, TagChange, TagRule, Task, TaskDetail, TaskQuery, TaskRun, Token, View, Why,
 };
 use crate::wire::id::{RunId, TaskId, TokenId};
 
@@ -193,6 +193,34 @@ asks! {
     /// Removes a device; by name or id. It is refused from then on, its open link is closed, its events stay.
     /// Refused with `not_found` when there is no such device.
     fn remove_device(name_or_id: &str) -> Device = DELETE pages::path("/v1/devices", name_or_id);
+
+    /// All tags, by name.
+    fn tags() -> Vec<Tag> = GET "/v1/tags";
+
+    /// Gives devices a tag, or takes it from them, or says how many are meant.
+    /// Refused with `not_found` when there is no such device, or no such tag to be taken.
+    fn change_tag(tag: &str, change: &TagChange) -> Selected = POST pages::path("/v1/tags", tag), change;
+
+    /// Gives a tag a rule, or none; the number of devices that have it by the rule now.
+    fn set_tag_rule(tag: &str, rule: &TagRule) -> Selected = PATCH pages::path("/v1/tags", tag), rule;
+
+    /// Removes a tag, from all devices and with its rule. Refused with `not_found` when there is none.
+    fn remove_tag(tag: &str) -> Tag = DELETE pages::path("/v1/tags", tag);
+
+    /// All views, by name.
+    fn views() -> Vec<View> = GET "/v1/views";
+
+    /// Gives a filter a name, or a name another filter.
+    fn save_view(view: &View) -> View = POST "/v1/views", view;
+
+    /// Removes a view. Refused with `not_found` when there is none.
+    fn remove_view(name: &str) -> View = DELETE pages::path("/v1/views", name);
+
+    /// Counts a selection by what its devices are.
+    fn facets(query: &FacetQuery) -> Facets = GET pages::with_query("/v1/facets", query);
+
+    /// Changes every device of a selection, all or none, or says how many are meant.
+    fn change_selection(change: &SelectionChange) -> Selected = POST "/v1/device-changes", change;
 
     /// Makes a group, with every group above it that doesn't exist; one that exists gets the settings that
     /// are named.

@@ -55,7 +55,8 @@
 //! # Events
 //!
 //! ```sh
-//! sudo muster-agent emit --application backup --severity error --kind backup.failed "the disk is full" --field disk=sdb
+//! sudo muster-agent emit --application backup --severity error --kind backup.failed "the disk is full"
+//! --field disk=sdb
 //! ```
 //!
 //! `emit` returns once the event is in the device's spool, on its disk. It travels at once when the device is
@@ -89,11 +90,17 @@
 //! musterctl device list --where 'version:<0.2 -(name:test-* or group:/shops)' --csv
 //! musterctl device list --where 'kiosk presence:lost status:critical' --sort group
 //! musterctl device sync --where 'os:debian app:libssl3<3.0.14'
+//! musterctl tag set kiosk --where 'name:kiosk-*'                    # those that are so now
+//! musterctl tag rule outdated 'version:<0.1 or app:openssl<3.0.14'  # those that are so at any moment
+//! musterctl view save silent 'seen:>7d -tag:outdated'
+//! musterctl device list --where 'view:silent or tag:outdated'
+//! musterctl device list --where tag:kiosk --facets                  # numbers, by presence, group and so on
+//! musterctl device set --where tag:kiosk --interval 15m --yes
 //! ```
 //!
 //! A filter is a line of terms; blanks join them, `or` means either side, `not` or a `-` the opposite, and
-//! parentheses do what they say. Everything is compared in whatever case of ASCII letters, but for the names of
-//! applications. In double quotes stands what has blanks, parentheses or a colon in it.
+//! parentheses do what they say. Everything is compared in whatever case of ASCII letters, but for the names
+//! of applications. In double quotes stands what has blanks, parentheses or a colon in it.
 //!
 //! | term | lets through |
 //! |---|---|
@@ -105,16 +112,23 @@
 //! | `app:openssl`, `app:lib*<3.0.14` | those that have an application of such a name (and version), as `application list --name` and `--version` have them |
 //! | `presence:lost`, `status:critical` | those that are so |
 //! | `seen:>2h`, `synced:<1d` | those last heard, or last in sync, longer or less long ago; never is longer than anything |
+//! | `tag:kiosk`, `view:silent` | those that have a tag (of such a name); those of a saved filter |
 //! | `pins:missing`, `pins:stored` | those that do not yet, or do, know the server's certificates as they are now |
 //!
-//! An error names the character, and `musterctl` points at it. A filter has at most 2,048 bytes and 64 terms, and is
-//! at most 16 parentheses deep. `--where` stands wherever devices are meant: `device list`, `device sync`,
-//! `task create`; the other options of `device list` are terms of the same filter. `--sort` takes any column, and with
-//! a `-` before it the other way round. `--csv` has the columns of the table, as they are on the screen; a name that a
-//! spreadsheet would take for a formula has an apostrophe before it.
+//! An error names the character, and `musterctl` points at it. A filter has at most 2,048 bytes and 64 terms,
+//! and is at most 16 parentheses deep. `--where` stands wherever devices are meant: `device list`, `device
+//! sync`, `device set`, `device remove`, `tag set` and `task create`; the other options of `device list` are
+//! terms of the same filter. `--sort` takes any column, and with a `-` before it the other way round. `--csv`
+//! has the columns of the table, as they are on the screen; a name that a spreadsheet would take for a
+//! formula has an apostrophe before it.
 //!
-//! What is listed is in memory while somebody asks, about 150 bytes a device, and for five minutes after: the
-//! first question reads it from the database, each other one only what has changed since.
+//! A tag by a rule is asked anew whenever it is named, so that it is right at every moment; a rule names no
+//! tag and no view, a view no view. There may be 256 of each, named with letters, digits, `-`, `_` and `.`. A
+//! change of a selection says how many devices it is about and asks first, in a terminal and without `--yes`;
+//! `device set` changes all of them or none.
+//!
+//! All that is listed is in memory while somebody asks, about 150 bytes a device, and for five minutes after:
+//! the first question reads it from the database, each other one only what has changed since.
 //!
 //! # Calls
 //!
@@ -173,11 +187,8 @@
 //! the server:
 //!
 //! ```toml
-//! [[task]]
-//! kind = "backup"
-//! command = ["shop", "backup", "--level", "{level}"]
-//! arguments = { type = "object", properties = { level = { type = "integer", maximum = 9 } }, required = ["level"] }
-//! timeout_seconds = 1800
+//! [[task]] kind = "backup" command = ["shop", "backup", "--level", "{level}"] arguments = { type = "object",
+//! properties = { level = { type = "integer", maximum = 9 } }, required = ["level"] } timeout_seconds = 1800
 //! ```
 //!
 //! ```sh

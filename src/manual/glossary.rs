@@ -32,6 +32,10 @@
 //! | **digest** | `Digest` | A sum over the entries of a section or of a desired state, equal on both sides when they are in sync. |
 //! | **epoch** | `Epoch` | A random number that names one history of counters, so that a restored disk is not taken for the old one. |
 //! | **presence** | `Presence` | The server's statement of whether a device is connected, idle, asleep, shut down, lost or waiting for approval. |
+//! | **filter** | `Filter` | A line of terms that says which devices are meant. |
+//! | **selection** | `Selection` | The devices that a filter lets through at a moment. |
+//! | **tag** | `Tag` | A name that devices are given, or have by a rule, which is a filter. |
+//! | **view** | `View` | A filter with a name. |
 //! | **reach** | `UdpReach` | Whether datagrams from the server arrive at the device, as its probes have shown. |
 //! | **slot** | `next_slot_at` | The time at which a device was told to come again. |
 //! | **pacing** | `pacing` | The rule that spreads devices over time when many come back at once. |

@@ -128,6 +128,25 @@ pub enum StoreError {
     /// The path is not one of a group.
     #[error("'{0}' is not a group path: names separated by '/', such as /berlin/kiosks")]
     BadGroup(String),
+    /// No tag or view has this name.
+    #[error("there is no {kind} '{name}'")]
+    NoLabel {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A tag or a view is not allowed, and why.
+    #[error("{0}")]
+    BadLabel(String),
+    /// There is no room for another tag, or view.
+    #[error("there are {count} {kind}s, as many as there may be: remove one first")]
+    TooManyLabels {
+        /// Its kind.
+        kind: &'static str,
+        /// Their number.
+        count: u64,
+    },
     /// There is no such token.
     #[error("there is no token {0}")]
     NoToken(crate::wire::id::TokenId),

@@ -11,9 +11,8 @@
 //! | [`Tasks`] | `tasks`, `task_targets`, `runs`, `run_outputs` |
 //! | [`Inventory`] | `applications`, `inventory_*`, `base_*`, `device_inventories`: the applications |
 //! | [`Inventory`] | `host_facts`, `declarations`, `conditions`, `statistics`: the other reports |
+//! | [`Selection`] | `tags`, `device_tags`, `views`; it lists devices by filters, from memory |
 //! | [`Store`] | `meta`, `ticket_seeds`, `log_generation` |
-//!
-//! [`Selection`] writes none: it lists devices by filters, from memory.
 //!
 //! An owner alone writes its tables. A change that touches several is one transaction of the writer, which
 //! each gets handed. Writes come in two forms: with a completion, which the writer's thread calls after the
@@ -59,7 +58,7 @@ pub use health::{Failing, LogBlocked};
 pub use inventory::{ApplicationStatistics, Inventory, RINGS_BYTES_MAX};
 pub use meta::{TICKET_NAME_BYTES, TICKET_SEED_BYTES, TicketSeed};
 pub use policies::{DesiredSettings, NewSettings, OWN_APPLICATION, Policies, SetSettings, SettingsChange};
-pub use selection::{Moment, Selection};
+pub use selection::{LABELS_MAX, Moment, Selection};
 pub use tasks::{TaskStep, TaskTime, Tasks, TimeChange};
 pub use writer::WriterCounters;
 

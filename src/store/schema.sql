@@ -61,6 +61,27 @@ CREATE UNIQUE INDEX devices_by_name ON devices (name) WHERE removed_at IS NULL;
 CREATE INDEX devices_by_group ON devices (group_id, name) WHERE removed_at IS NULL;
 CREATE INDEX devices_waiting ON devices (was_unknown) WHERE waiting_since IS NOT NULL;
 
+-- Tags. `rule`: a filter whose devices have the tag, whatever becomes of them; null: none.
+CREATE TABLE tags (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE COLLATE NOCASE,
+    rule TEXT
+) STRICT;
+
+-- The devices that were given a tag.
+CREATE TABLE device_tags (
+    tag INTEGER NOT NULL REFERENCES tags (id),
+    device INTEGER NOT NULL REFERENCES devices (number),
+    PRIMARY KEY (tag, device)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX device_tags_by_device ON device_tags (device);
+
+-- Views: filters with a name.
+CREATE TABLE views (
+    name TEXT PRIMARY KEY COLLATE NOCASE,
+    filter TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE certificates (
     hash BLOB PRIMARY KEY,
     device INTEGER NOT NULL REFERENCES devices (number),

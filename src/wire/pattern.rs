@@ -1,7 +1,7 @@
 //! Names by pattern and by part, in whatever case of ASCII letters, as names of devices are told apart.
 
-/// Whether a name fits a pattern: `*` stands for any text, `?` for one character. Takes at most the product of
-/// both lengths in steps.
+/// Whether a name fits a pattern: `*` stands for any text, `?` for one character. Takes at most the product
+/// of both lengths in steps.
 #[must_use]
 pub fn fits(pattern: &str, name: &str) -> bool {
     let (mut wanted, mut left) = (pattern.chars(), name.chars());

@@ -8,6 +8,7 @@ use muster::machine::device_state::LinkRef;
 use muster::wire::api::{DeviceQuery, FollowLine, FollowQuery};
 use muster::wire::event::Severity;
 use muster::wire::token::JoinToken;
+use serde_json::json;
 
 #[test]
 fn a_token_is_made_listed_and_revoked() {
@@ -100,7 +101,7 @@ fn a_long_list_comes_page_by_page_and_whole() {
 #[test]
 fn devices_are_found_sorted_and_written_as_a_table() {
     let server = AdminServer::start();
-    server.enrol_many(&["kiosk-1".into(), "kiosk-2".into(), "=desk, \"old\"".into()]);
+    server.enrol_many(&["kiosk-1".into(), "kiosk-2".into(), "=shelf, \"old\"".into()]);
     for (name, group) in [("kiosk-1", "/berlin/shops"), ("kiosk-2", "/paris")] {
         server.json(&["device", "set", name, "--group", group, "--interval", "1h"]);
     }
@@ -108,22 +109,62 @@ fn devices_are_found_sorted_and_written_as_a_table() {
         let listed = server.json(&[&["device", "list"], arguments].concat());
         listed.as_array().unwrap().iter().map(|device| device["name"].as_str().unwrap().into()).collect()
     };
-    assert_eq!(names(&["--where", "group:/berlin or old"]), ["=desk, \"old\"", "kiosk-1"]);
+    assert_eq!(names(&["--where", "group:/berlin or old"]), ["=shelf, \"old\"", "kiosk-1"]);
     assert_eq!(names(&["--search", "KIOSK", "--where", "a or -name:*-1"]), ["kiosk-2"]);
     assert_eq!(names(&["--search", "kiosk or"]), [""; 0], "a text that is looked for is no filter");
     assert_eq!(names(&["--sort", "-group"])[0], "kiosk-2");
-    assert_eq!(names(&["--sort", "interval"]), ["=desk, \"old\"", "kiosk-1", "kiosk-2"]);
+    assert_eq!(names(&["--sort", "interval"]), ["=shelf, \"old\"", "kiosk-1", "kiosk-2"]);
     let table = server.ctl(&["device", "list", "--csv", "--where", "presence:never_seen", "--sort", "-name"]);
     let lines: Vec<&str> = table.out.lines().collect();
     assert_eq!(lines.len(), 4, "{}", table.out);
     assert_eq!(lines[0], r#""NAME","PRESENCE","STATUS","GROUP","LAST SYNC (UTC)","INTERVAL","ID","WHY""#);
     assert!(lines[1].starts_with(r#""kiosk-2","never seen","ok","/paris","-","1h","#), "{}", lines[1]);
-    assert!(lines[3].starts_with(r#""'=desk, ""old""","never seen""#), "{}", lines[3]);
+    assert!(lines[3].starts_with(r#""'=shelf, ""old""","never seen""#), "{}", lines[3]);
     let pointed = server.ctl(&["device", "list", "--where", "old sean:>2h"]).err;
     let (text, caret) = pointed.split_once("\n  old sean:>2h\n").unwrap();
     assert!(text.contains("there is no key 'sean'") && caret.starts_with("      ^"), "{pointed}");
     let called = server.json(&["device", "sync", "--where", "-(group:/berlin)"]);
     assert_eq!(called["called"], 2);
+}
+
+#[test]
+fn selections_are_tagged_named_counted_and_changed() {
+    let server = AdminServer::start();
+    server.enrol_many(&["kiosk-1".into(), "kiosk-2".into(), "spare".into()]);
+    let names = |filter: &str| -> Vec<String> {
+        let listed = server.json(&["device", "list", "--where", filter]);
+        listed.as_array().unwrap().iter().map(|device| device["name"].as_str().unwrap().into()).collect()
+    };
+    let given = server.ctl(&["tag", "set", "shop", "--where", "name:kiosk-*"]);
+    assert_eq!(
+        (given.code, given.out.as_str()),
+        (0, "the tag shop is given to 2 devices\n"),
+        "{}",
+        given.err
+    );
+    assert_eq!(server.json(&["tag", "unset", "shop", "--device", "kiosk-2"])["devices"], 1);
+    assert_eq!(names("tag:shop"), ["kiosk-1"]);
+    assert_eq!(server.json(&["tag", "rule", "silent", "seen:>7d"])["devices"], 3);
+    assert_eq!(server.json(&["device", "show", "kiosk-1"])["tags"], json!(["shop", "silent"]));
+    server.json(&["view", "save", "busy", "tag:silent -tag:shop"]);
+    assert_eq!(names("view:busy"), ["kiosk-2", "spare"]);
+    let facets = server.json(&["device", "list", "--where", "view:busy", "--facets"]);
+    assert_eq!((&facets["devices"], &facets["tag"][0]["devices"]), (&json!(2), &json!(2)));
+    let table = server.ctl(&["device", "list", "--facets"]).out;
+    assert!(table.lines().any(|line| line.split_whitespace().eq(["tag", "silent", "3"])), "{table}");
+    let change = ["device", "set", "--where", "view:busy", "--group", "/lab", "--interval", "5m", "--yes"];
+    assert_eq!(server.json(&change)["devices"], 2);
+    assert_eq!(names("group:/lab"), ["kiosk-2", "spare"]);
+    assert_eq!(server.json(&["device", "remove", "--where", "spare", "--yes"])["devices"], 1);
+    assert_eq!(names(""), ["kiosk-1", "kiosk-2"]);
+    let listed = server.json(&["tag", "list"]);
+    assert_eq!(listed[1], json!({"name": "silent", "rule": "seen:>7d", "devices": 2}));
+    assert!(server.ctl(&["tag", "rule", "silent", "--none"]).out.contains("has no rule any more"));
+    assert_eq!(server.json(&["tag", "remove", "SHOP"])["devices"], 1);
+    assert_eq!(server.json(&["view", "remove", "busy"])["where"], "tag:silent -tag:shop");
+    assert!(server.refused(1, &["device", "list", "--where", "tag:shop"]).contains("there is no tag 'shop'"));
+    assert!(server.refused(1, &["view", "remove", "busy"]).contains("there is no view 'busy'"));
+    assert!(server.refused(2, &["tag", "set", "a b", "--device", "kiosk-1"]).contains("can be no name"));
 }
 
 #[test]

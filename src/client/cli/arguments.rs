@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::certificate::CertificateCommand;
 use super::policy::{PolicyCommand, SettingsCommand};
+use super::tag::{TagCommand, ViewCommand};
 use super::task::TaskCommand;
 use crate::client::Address;
 use crate::fleet::filter::{Filter, quoted};
@@ -58,6 +59,12 @@ pub(super) enum Command {
     /// Events
     #[command(subcommand)]
     Event(EventCommand),
+    /// Tags of devices: given to them, or by a rule
+    #[command(subcommand)]
+    Tag(TagCommand),
+    /// Views: filters with a name
+    #[command(subcommand)]
+    View(ViewCommand),
     /// Groups of devices: a tree, named by paths
     #[command(subcommand)]
     Group(GroupCommand),
@@ -129,10 +136,12 @@ pub(super) enum DeviceCommand {
   musterctl device list --presence waiting
   musterctl device list --where 'os:debian app:openssl<3.0.14 seen:>2h' --sort -last_seen
   musterctl device list --where 'version:<0.2 -(name:ber* or group:/paris)' --csv > old.csv
+  musterctl device list --where tag:kiosk --facets
   musterctl device list --search kiosk --json | jq -r '.[].name'
 
-A filter is made of texts (a part of the name or host name) and terms: name:GLOB, host:GLOB, group:PATH, os:TEXT,
-version:<0.2 (of the agent), app:NAME or app:NAME<3.0.14, presence:P, status:S, seen:>2h, synced:<1d, pins:missing.
+A filter is made of texts (a part of the name or host name) and terms: name:GLOB, host:GLOB, group:PATH, tag:GLOB,
+os:TEXT, version:<0.2 (of the agent), app:NAME or app:NAME<3.0.14, presence:P, status:S, seen:>2h, synced:<1d,
+pins:missing, view:NAME.
 Blanks join them; 'or', 'not' (or -) and parentheses do what they say; what has blanks in it stands in double quotes.")]
     List(DeviceList),
     /// One device, whole
@@ -176,7 +185,8 @@ With --wait: exit code 0 when all of them synced, 1 otherwise; of more than 50 d
   musterctl device set kiosk-17 --keep-connected inherit
   musterctl device set kiosk-17 --interval 5m
   musterctl device set kiosk-17 --interval inherit
-  musterctl device set kiosk-17 --name kiosk-18")]
+  musterctl device set kiosk-17 --name kiosk-18
+  musterctl device set --where 'tag:spare -group:/spare' --group /spare")]
     Set(DeviceSet),
     /// Let devices in that wait for approval
     #[command(after_help = "Examples:
@@ -211,17 +221,15 @@ Name, group, settings, tasks and history stay. The device's old certificate dies
     },
     /// Remove a device, or refuse one that waits: from then on it is refused, and may enrol with a new token
     #[command(after_help = "Examples:
-  musterctl device remove kiosk-17")]
-    Remove {
-        /// Its name or id
-        device: String,
-    },
+  musterctl device remove kiosk-17
+  musterctl device remove --where 'presence:lost seen:>90d'")]
+    Remove(DeviceRemove),
 }
 
 #[derive(Args, Debug)]
 pub(super) struct DeviceList {
     /// Only those that this filter lets through
-    #[arg(long = "where", value_name = "FILTER", value_parser = filter)]
+    #[arg(long = "where", value_name = "FILTER", allow_hyphen_values = true, value_parser = filter)]
     filter: Option<String>,
     /// Only those of this group and the groups below it
     #[arg(long, value_name = "PATH")]
@@ -245,6 +253,9 @@ pub(super) struct DeviceList {
     /// The same columns as CSV, all of it
     #[arg(long, conflicts_with = "json")]
     pub(super) csv: bool,
+    /// Only their numbers, by presence, status, system, group and tag
+    #[arg(long, conflicts_with_all = ["csv", "sort"])]
+    pub(super) facets: bool,
 }
 
 impl DeviceList {
@@ -275,7 +286,7 @@ pub(super) struct DeviceSync {
     #[arg(long, value_name = "PATH")]
     pub(super) group: Option<String>,
     /// Every device that this filter lets through ('musterctl device list --help')
-    #[arg(long = "where", value_name = "FILTER", value_parser = filter)]
+    #[arg(long = "where", value_name = "FILTER", allow_hyphen_values = true, value_parser = filter)]
     pub(super) filter: Option<String>,
     /// Every device
     #[arg(long)]
@@ -293,10 +304,17 @@ pub(super) struct DeviceSync {
 
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true)
-    .args(["group", "keep_connected", "interval", "name"]))]
+    .args(["group", "keep_connected", "interval", "name"]),
+    group = clap::ArgGroup::new("whom").required(true).args(["device", "filter"]))]
 pub(super) struct DeviceSet {
     /// Its name or id
-    pub(super) device: String,
+    pub(super) device: Option<String>,
+    /// Every device that this filter lets through now, all or none ('musterctl device list --help')
+    #[arg(long = "where", value_name = "FILTER", allow_hyphen_values = true, value_parser = filter, conflicts_with = "name")]
+    pub(super) filter: Option<String>,
+    /// Don't ask, with --where
+    #[arg(long)]
+    pub(super) yes: bool,
     /// Its group; made when it doesn't exist
     #[arg(long, value_name = "PATH")]
     pub(super) group: Option<String>,
@@ -309,6 +327,19 @@ pub(super) struct DeviceSet {
     /// Its name from now on
     #[arg(long, value_name = "NEW")]
     pub(super) name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("whom").required(true).args(["device", "filter"]))]
+pub(super) struct DeviceRemove {
+    /// Its name or id
+    pub(super) device: Option<String>,
+    /// Every device that this filter lets through now, one after the other ('musterctl device list --help')
+    #[arg(long = "where", value_name = "FILTER", allow_hyphen_values = true, value_parser = filter)]
+    pub(super) filter: Option<String>,
+    /// Don't ask, with --where
+    #[arg(long)]
+    pub(super) yes: bool,
 }
 
 #[derive(Subcommand, Debug)]

@@ -1,15 +1,15 @@
 //! `musterctl device`.
 
 use super::Failure;
-use super::arguments::{DeviceCommand, DeviceSet};
-use super::output::{NOTHING_THERE, Output, duration, plain, time, time_or_nothing};
+use super::arguments::{DeviceCommand, DeviceRemove, DeviceSet};
+use super::output::{NOTHING_THERE, Output, count, duration, or_nothing, plain, time, time_or_nothing};
 use super::{statistics, sync, task, token};
 use crate::client::Client;
 use crate::fleet::why::shell_word;
 use crate::wire::api::device_table;
 use crate::wire::api::{
-    Approval, Certificate, ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, Keep,
-    PersistentBy, Presence, ReEnrolment, UdpReach,
+    Approval, Certificate, ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, FacetQuery,
+    FacetValue, Facets, Keep, PersistentBy, Presence, ReEnrolment, Selected, SelectionChange, UdpReach,
 };
 use crate::wire::datagram::NoticeKind;
 use crate::wire::settings::SettingsState;
@@ -17,8 +17,11 @@ use crate::wire::settings::SettingsState;
 pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceCommand) -> Result<(), Failure> {
     match command {
         DeviceCommand::List(list) => {
-            let (sort, is_csv) = (list.sort, list.csv);
+            let (sort, is_csv, is_counted) = (list.sort, list.csv, list.facets);
             let query = DeviceQuery { filter: list.filter(), sort, ..DeviceQuery::default() };
+            if is_counted {
+                return facets(client, output, query.filter);
+            }
             if is_csv {
                 return output.pieces(client.device_table(&query)?);
             }
@@ -49,10 +52,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceComma
             );
             token::show(output, &created, &what)
         }
-        DeviceCommand::Remove { device } => output.answer(&client.remove_device(&device)?, |removed| {
-            let name = plain(&removed.name);
-            format!("device {name} ({}) is removed: it is refused from now on; its events stay", removed.id)
-        }),
+        DeviceCommand::Remove(asked) => remove(client, output, asked),
     }
 }
 
@@ -129,7 +129,18 @@ fn change(client: &mut Client, output: &mut Output, set: DeviceSet) -> Result<()
         keep_connected: set.keep_connected,
         interval: set.interval,
     };
-    output.answer(&client.change_device(&set.device, &change)?, |device| {
+    if let Some(filter) = set.filter {
+        let mut asked = SelectionChange { filter, change, dry_run: true };
+        if !set.yes && output.may_ask() {
+            let meant = client.change_selection(&asked)?;
+            output.confirm(&format!("{} changed", are(meant.devices)))?;
+        }
+        asked.dry_run = false;
+        return output.answer(&client.change_selection(&asked)?, |changed| {
+            format!("{} changed", are(changed.devices))
+        });
+    }
+    output.answer(&client.change_device(&set.device.unwrap_or_default(), &change)?, |device| {
         format!(
             "device {}: group {}, keep connected {}, syncs every {}",
             plain(&device.name),
@@ -137,6 +148,48 @@ fn change(client: &mut Client, output: &mut Output, set: DeviceSet) -> Result<()
             Keep::from(device.keep_connected),
             duration(device.interval_seconds.into()),
         )
+    })
+}
+
+fn are(devices: u64) -> String {
+    format!("{} {}", count(devices, "device"), if devices == 1 { "is" } else { "are" })
+}
+
+/// Removes a device, or those of a selection one after the other, as far as it goes.
+fn remove(client: &mut Client, output: &mut Output, asked: DeviceRemove) -> Result<(), Failure> {
+    let Some(filter) = asked.filter else {
+        let removed = client.remove_device(&asked.device.unwrap_or_default())?;
+        return output.answer(&removed, |removed| {
+            let name = plain(&removed.name);
+            format!("device {name} ({}) is removed: it is refused from now on; its events stay", removed.id)
+        });
+    };
+    let query = DeviceQuery { filter: Some(filter), ..DeviceQuery::default() };
+    let pages: Vec<Vec<Device>> = client.devices(query).collect::<Result<_, _>>()?;
+    let devices = pages.concat();
+    if !asked.yes && output.may_ask() {
+        output.confirm(&format!("{} removed, and refused from then on", are(devices.len() as u64)))?;
+    }
+    for device in &devices {
+        client.remove_device(&device.id.to_string())?;
+    }
+    output.answer(&Selected { devices: devices.len() as u64 }, |removed| {
+        format!("{} removed: refused from now on; the events stay", are(removed.devices))
+    })
+}
+
+/// Counts of a selection.
+fn facets(client: &mut Client, output: &mut Output, filter: Option<String>) -> Result<(), Failure> {
+    let facets = client.facets(&FacetQuery { filter })?;
+    if output.is_json {
+        return output.json(&facets);
+    }
+    let Facets { devices, presence, status, os, group, tag } = facets;
+    let named = [("presence", presence), ("status", status), ("system", os), ("group", group), ("tag", tag)];
+    let mut rows = vec![("all", FacetValue { value: String::new(), devices })];
+    rows.extend(named.into_iter().flat_map(|(by, values)| values.into_iter().map(move |value| (by, value))));
+    output.list(&["BY", "VALUE", "DEVICES"], std::iter::once(Ok(rows)), "", |(by, value)| {
+        vec![(*by).to_owned(), or_nothing(value.value.clone()), value.devices.to_string()]
     })
 }
 
@@ -212,6 +265,7 @@ fn show_facts(output: &mut Output, detail: &DeviceDetail) -> Result<(), Failure>
         ("name", device.name.clone()),
         ("id", device.id.to_string()),
         ("group", device.group.clone()),
+        ("tags", or_nothing(detail.tags.join(", "))),
         ("presence", presence(detail)),
     ];
     facts.extend(status(device));

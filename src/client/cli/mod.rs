@@ -16,6 +16,7 @@ mod quantity;
 mod statistics;
 mod status;
 mod sync;
+mod tag;
 mod task;
 mod token;
 
@@ -93,6 +94,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Device(command) => device::run(&mut client, &mut output, command),
         Command::Application(command) => application::run(&mut client, &mut output, command),
         Command::Event(command) => event::run(&mut client, &mut output, command),
+        Command::Tag(command) => tag::run(&mut client, &mut output, command),
+        Command::View(command) => tag::run_view(&mut client, &mut output, command),
         Command::Group(command) => group::run(&mut client, &mut output, command),
         Command::Policy(command) => policy::run(&mut client, &mut output, command),
         Command::Settings(command) => policy::run_settings(&mut client, &mut output, command),

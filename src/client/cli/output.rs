@@ -107,6 +107,22 @@ impl Output {
         Ok(self.out.flush()?)
     }
 
+    /// Whether somebody is there to be asked.
+    pub(super) fn may_ask(&self) -> bool {
+        !self.is_json && io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    /// Says what would be done, and goes on when that is wanted.
+    pub(super) fn confirm(&self, what: &str) -> Result<(), Failure> {
+        write!(io::stderr(), "{}: do that? [y/N] ", plain(what))?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        match answer.trim() {
+            "y" | "Y" | "yes" => Ok(()),
+            _ => Err(Failure::NotReached("nothing was changed".into())),
+        }
+    }
+
     /// One JSON object, member by member.
     pub(super) fn object(&mut self) -> Members<'_> {
         Members { output: self, separator: "{" }

@@ -25,13 +25,13 @@ pub use parser::{DEPTH_MAX, FILTER_BYTES_MAX, TERMS_MAX};
 use term::Term;
 pub use term::{KEYS, Lookup, quoted};
 
-/// What is wrong with a filter.
+/// A fault of a filter.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message} (at character {} of the filter)", .at + 1)]
 pub struct FilterError {
     /// Number of characters before the place.
     pub at: usize,
-    /// What is wrong there, and what is allowed.
+    /// The fault, and what is allowed.
     pub message: String,
 }
 
@@ -96,7 +96,7 @@ pub trait Subject {
 }
 
 impl Filter {
-    /// What has to be looked up elsewhere, before a device is asked about.
+    /// Facts that have to be looked up elsewhere before a device is asked about.
     #[must_use]
     pub fn lookups(&self) -> &[Lookup] {
         &self.lookups

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use super::words::{Piece, Word, split};
 use super::{Filter, FilterError, Node, term};
 
-/// Longest filter, in bytes: a screen full. One travels in a query string, three times as long there.
+/// Longest filter: a screen full. One travels in a query string, three times as long there.
 pub const FILTER_BYTES_MAX: usize = 2_048;
 
 /// Most terms of a filter: each costs some time for every device.

@@ -12,10 +12,11 @@ use crate::wire::time::WallTime;
 use crate::wire::units::parse_duration;
 
 /// The keys, each with an example.
-pub const KEYS: [&str; 11] = [
+pub const KEYS: [&str; 13] = [
     "name:ber*",
     "host:*.example.org",
     "group:/berlin",
+    "tag:kiosk",
     "os:debian",
     "version:<0.2",
     "app:openssl<3.0.14",
@@ -24,6 +25,7 @@ pub const KEYS: [&str; 11] = [
     "seen:>2h",
     "synced:>1d",
     "pins:missing",
+    "view:old-ones",
 ];
 
 /// One condition.
@@ -40,22 +42,26 @@ pub(super) enum Term {
     Seen(Age),
     Synced(Age),
     HasPins(bool),
-    /// What stands at this place of the lookups.
+    /// The lookup at this place.
     Found(usize),
 }
 
-/// How long ago. What never was is longer ago than anything.
+/// A time that has passed since something. Of what never was it is longer than any.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Age {
     is_longer: bool,
     than: Duration,
 }
 
-/// What has to be looked up elsewhere.
+/// A fact that has to be looked up elsewhere.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Lookup {
     /// The devices of the group with this path, and of the groups below it.
     Group(String),
+    /// The devices that have a tag whose name fits this pattern.
+    Tag(String),
+    /// The devices that the filter of the view with this name lets through.
+    View(String),
     /// The devices that have an application.
     Application {
         /// A pattern of its name.
@@ -97,6 +103,8 @@ pub(super) fn read(at: usize, word: &Word, lookups: &mut Vec<Lookup>) -> Result<
             })?;
             found(Lookup::Group(path), lookups)
         }
+        "tag" => found(Lookup::Tag(owned()), lookups),
+        "view" => found(Lookup::View(owned()), lookups),
         "os" => Term::Os(owned()),
         "version" => Term::AgentVersion(version(value).map_err(wrong)?),
         "app" => {

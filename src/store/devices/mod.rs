@@ -40,7 +40,7 @@ use super::database::Database;
 use super::desired_state::DesiredChange;
 use super::error::StoreError;
 use super::inventory::Orphans;
-use super::policies;
+use super::policies::{self, SettingsChange};
 use super::selection::Changes;
 use super::writer::Origin;
 use crate::machine::device_state::DeviceState;
@@ -60,7 +60,7 @@ pub struct Devices {
 /// Facts about devices that are known without the disk.
 pub(super) struct InMemory {
     pub(super) table: Arc<DeviceTable>,
-    /// What lists of devices have to learn.
+    /// News for lists of devices.
     pub(super) listed: Changes,
     persistent_links: Arc<PersistentLinks>,
     /// The interval of devices whose groups name none.
@@ -252,6 +252,38 @@ impl Devices {
         self.memory.listed.note(device);
         let has_other_desired_state = !in_force.desired_changes.is_empty();
         Ok(DeviceChanged { settings, persistent, has_other_desired_state })
+    }
+
+    /// Changes all of these devices, all or none; waits until that is durable. Those that are gone are passed
+    /// over. Devices that have other settings since, and those whose links are to stay, or are not any more.
+    ///
+    /// # Errors
+    /// As [`Devices::change`].
+    pub fn change_all(
+        &self,
+        devices: Vec<DeviceId>,
+        change: DeviceChange,
+    ) -> Result<SettingsChange, StoreError> {
+        let lets_waiting_in = change.keep_connected == Some(Some(true));
+        let (in_force, persistent, revision) = self.put(lets_waiting_in, move |connection| {
+            let (mut settings, mut moved) = (Vec::new(), Vec::new());
+            for device in devices {
+                match rows::change(connection, device, &change) {
+                    Ok(one) => settings.push(one),
+                    Err(StoreError::NoDevice(_) | StoreError::DeviceRemoved(_)) => continue,
+                    Err(error) => return Err(error),
+                }
+                if change.group.is_some() {
+                    moved.push(number_of(connection, device)?);
+                }
+            }
+            let revision = policies::next_revision(connection)?;
+            let desired_changes = policies::renew(connection, moved, revision)?;
+            Ok((InForce { settings, desired_changes }, revision))
+        })?;
+        self.memory.listed.note_all();
+        let devices = in_force.desired_changes.into_iter().map(|change| change.device).collect();
+        Ok(SettingsChange { revision, devices, persistent })
     }
 
     /// Removes a device; waits until that is durable. Its name is free, its certificate is refused from then

@@ -324,8 +324,9 @@ pub(super) fn remove(
     tasks::forget_device(connection, number)?;
     token::device_removed(connection, number, now)?;
     clones::forget_device(connection, number)?;
-    connection.run("DELETE FROM device_states WHERE device = ?1", [number])?;
-    connection.run("DELETE FROM status_reasons WHERE device = ?1", [number])?;
+    for table in ["device_states", "status_reasons", "device_tags"] {
+        connection.run(&format!("DELETE FROM {table} WHERE device = ?1"), [number])?;
+    }
     let sql = "UPDATE devices SET removed_at = ?2, waiting_since = NULL WHERE number = ?1";
     connection.run(sql, (number, now))?;
     Ok(())

@@ -1,6 +1,7 @@
-//! What devices are selected and listed by, in memory: read whole when the first question comes, and of those
-//! devices alone that have changed before each other one.
+//! Facts by which devices are selected and listed, in memory: read whole when the first question comes, and
+//! of those devices alone that have changed before each other one.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
@@ -17,10 +18,12 @@ use crate::wire::time::WallTime;
 /// Texts that no device has any more and that are kept all the same, at most: devices choose them.
 const UNUSED_TEXTS_MAX: usize = 1_024;
 
-/// The facts of all devices, in order of enrolment.
+/// The facts of all devices, by name.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     entries: Vec<Entry>,
+    /// The places of the entries, by number.
+    by_number: Vec<(i64, u32)>,
     /// Paths.
     groups: HashMap<i64, String>,
     /// Ids and names of operating systems.
@@ -75,6 +78,12 @@ impl<T: Clone + Eq + Hash> Texts<T> {
     }
 }
 
+/// In whatever case of ASCII letters, as names are told apart.
+pub(super) fn compare_names(a: &str, b: &str) -> Ordering {
+    let lower = |byte: u8| byte.to_ascii_lowercase();
+    a.bytes().map(lower).cmp(b.bytes().map(lower))
+}
+
 const COLUMNS: &str = "SELECT d.number, d.id, d.group_id, d.name, h.hostname, h.os_id, h.os_name,
         h.agent_version, d.enrolled_at, r.status, r.since
     FROM devices d LEFT JOIN host_facts h ON h.device = d.number
@@ -83,12 +92,13 @@ const COLUMNS: &str = "SELECT d.number, d.id, d.group_id, d.name, h.hostname, h.
 impl Index {
     pub(super) fn load(connection: &Connection) -> Result<Self, StoreError> {
         let mut index = Self::default();
-        connection.each(&format!("{COLUMNS} ORDER BY d.number"), [], |row| {
+        connection.each(COLUMNS, [], |row| {
             let entry = index.read(row)?;
             index.entries.push(entry);
             Ok(())
         })?;
         index.entries.shrink_to_fit();
+        index.order();
         index.read_groups(connection)?;
         Ok(index)
     }
@@ -102,18 +112,39 @@ impl Index {
         if changed.is_empty() {
             return Ok(());
         }
-        self.entries.retain(|entry| !changed.contains(&entry.device));
+        let mut now = HashMap::new();
+        let sql = format!("{COLUMNS} AND d.id = ?1");
         for device in changed {
-            let sql = format!("{COLUMNS} AND d.id = ?1");
             let entry = connection.perhaps(&sql, [device], |row| self.read(row))?;
-            self.entries.extend(entry);
+            now.extend(entry.map(|entry| (*device, entry)));
         }
-        self.entries.sort_unstable_by_key(|entry| entry.number);
+        // Most changes are of what a device says of itself, and leave it where it is.
+        let mut keeps_places = true;
+        self.entries.retain_mut(|entry| {
+            if !changed.contains(&entry.device) {
+                return true;
+            }
+            let replaced = now.remove(&entry.device).map(|new| std::mem::replace(entry, new));
+            keeps_places &= replaced.as_ref().is_some_and(|old| old.name == entry.name);
+            replaced.is_some()
+        });
+        if !keeps_places || !now.is_empty() {
+            self.entries.extend(now.into_values());
+            self.order();
+        }
         let texts = self.systems.texts.len().max(self.agent_versions.texts.len());
         if texts > self.entries.len() + UNUSED_TEXTS_MAX {
             *self = Self::load(connection)?;
         }
         self.read_groups(connection)
+    }
+
+    fn order(&mut self) {
+        // Stable: it is quick with what is nearly in order.
+        self.entries.sort_by(|a, b| compare_names(&a.name, &b.name));
+        let places = self.entries.iter().zip(0_u32..).map(|(entry, place)| (entry.number, place));
+        self.by_number = places.collect();
+        self.by_number.sort_unstable();
     }
 
     fn read_groups(&mut self, connection: &Connection) -> Result<(), StoreError> {
@@ -148,15 +179,17 @@ impl Index {
 
     /// Place of the device with this number among the entries.
     pub(super) fn place(&self, number: i64) -> Option<usize> {
-        self.entries.binary_search_by_key(&number, |entry| entry.number).ok()
+        let found = self.by_number.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        Some(self.by_number[found].1 as usize)
     }
 
     pub(super) fn entry(&self, number: i64) -> Option<&Entry> {
         self.entries.get(self.place(number)?)
     }
 
-    pub(super) fn group(&self, entry: &Entry) -> &str {
-        self.groups.get(&entry.group).map_or("/", String::as_str)
+    /// Path of a group.
+    pub(super) fn path(&self, group: i64) -> &str {
+        self.groups.get(&group).map_or("/", String::as_str)
     }
 
     /// Id and name of its system.
@@ -178,7 +211,7 @@ impl Index {
         Ok(DeviceRow {
             device: entry.device,
             name: entry.name.to_string(),
-            group: self.group(entry).to_owned(),
+            group: self.path(entry.group).to_owned(),
             enrolled_at: entry.enrolled_at,
             device_status: DeviceStatus { status: entry.status, since: entry.since, reasons },
         })

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::Moment;
 use super::index::{Entry, Index};
+use super::labels::{self, StoredTag};
 use crate::fleet::filter::{Filter, Lookup, Subject};
 use crate::fleet::presence::presence;
 use crate::machine::device_state::DeviceState;
@@ -16,28 +17,63 @@ use crate::store::devices::{find_group, normal_path, range_below};
 use crate::store::error::StoreError;
 use crate::store::inventory::applications::{ApplicationFilter, each_with};
 use crate::store::sql::Sql as _;
+use crate::wire::pattern::fits;
 use crate::wire::presence::Presence;
 use crate::wire::status::Status;
 use crate::wire::time::WallTime;
 
+/// Sources of answers.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'i> {
+    pub(super) index: &'i Index,
+    pub(super) connection: &'i Connection,
+    pub(super) table: &'i DeviceTable,
+    pub(super) moment: Moment,
+}
+
 /// A filter at a moment, with all that had to be looked up for it.
 pub(super) struct Question<'i> {
-    index: &'i Index,
-    table: &'i DeviceTable,
+    pub(super) scope: Scope<'i>,
     filter: &'i Filter,
-    moment: Moment,
     found: Vec<Found>,
 }
 
-/// What a lookup has found.
+/// A bit for each place in the index.
+pub(super) struct Bits(Vec<u64>);
+
+impl Bits {
+    pub(super) fn new(index: &Index) -> Self {
+        Self(vec![0; index.entries().len().div_ceil(64)])
+    }
+
+    pub(super) fn set(&mut self, place: usize) {
+        self.0[place / 64] |= 1 << (place % 64);
+    }
+
+    pub(super) fn has(&self, place: usize) -> bool {
+        self.0.get(place / 64).is_some_and(|bits| bits >> (place % 64) & 1 == 1)
+    }
+
+    /// Number of places that are set.
+    pub(super) fn count(&self) -> u64 {
+        self.0.iter().map(|bits| u64::from(bits.count_ones())).sum()
+    }
+
+    /// Number of places that are set here and there.
+    pub(super) fn count_in(&self, others: &Self) -> u64 {
+        self.0.iter().zip(&others.0).map(|(a, b)| u64::from((a & b).count_ones())).sum()
+    }
+}
+
+/// Result of a lookup.
 enum Found {
     Groups(HashSet<i64>),
-    /// A bit for each place in the index.
-    Devices(Vec<u64>),
+    Devices(Bits),
 }
 
 impl Found {
-    fn look_up(index: &Index, connection: &Connection, lookup: &Lookup) -> Result<Self, StoreError> {
+    fn look_up(scope: Scope<'_>, lookup: &Lookup) -> Result<Self, StoreError> {
+        let Scope { index, connection, .. } = scope;
         match lookup {
             Lookup::Group(path) => {
                 let path = normal_path(path)?;
@@ -50,40 +86,79 @@ impl Found {
             Lookup::Application { name, version } => {
                 let wanted =
                     ApplicationFilter { device: None, name: Some(name.clone()), version: version.clone() };
-                let mut bits = vec![0; index.entries().len().div_ceil(64)];
+                let mut bits = Bits::new(index);
                 each_with(connection, &wanted, |number| {
                     if let Some(place) = index.place(number) {
-                        bits[place / 64] |= 1 << (place % 64);
+                        bits.set(place);
                     }
                 })?;
+                Ok(Self::Devices(bits))
+            }
+            Lookup::Tag(pattern) => {
+                let mut bits = Bits::new(index);
+                let meant = labels::tags(connection)?.into_iter().filter(|tag| fits(pattern, &tag.name));
+                let meant: Vec<_> = meant.collect();
+                if meant.is_empty() {
+                    return Err(StoreError::NoLabel { kind: "tag", name: pattern.clone() });
+                }
+                meant.iter().try_for_each(|tag| with_tag(scope, tag, &mut bits))?;
+                Ok(Self::Devices(bits))
+            }
+            Lookup::View(name) => {
+                let mut bits = Bits::new(index);
+                with_filter(scope, &labels::view(connection, name)?, &mut bits)?;
                 Ok(Self::Devices(bits))
             }
         }
     }
 }
 
+/// The devices that have a tag: that were given it, or by its rule.
+pub(super) fn with_tag(scope: Scope<'_>, tag: &StoredTag, bits: &mut Bits) -> Result<(), StoreError> {
+    let Scope { index, connection, .. } = scope;
+    connection.each("SELECT device FROM device_tags WHERE tag = ?1", [tag.id], |row| {
+        if let Some(place) = index.place(row.get(0)?) {
+            bits.set(place);
+        }
+        Ok(())
+    })?;
+    tag.rule.as_deref().map_or(Ok(()), |rule| with_filter(scope, &labels::stored(rule)?, bits))
+}
+
+fn with_filter(scope: Scope<'_>, filter: &Filter, bits: &mut Bits) -> Result<(), StoreError> {
+    Question::new(scope, filter)?.found().for_each(|candidate| bits.set(candidate.place));
+    Ok(())
+}
+
 impl<'i> Question<'i> {
-    pub(super) fn new(
-        index: &'i Index,
-        connection: &Connection,
-        table: &'i DeviceTable,
-        filter: &'i Filter,
-        moment: Moment,
-    ) -> Result<Self, StoreError> {
-        let found = filter.lookups().iter().map(|lookup| Found::look_up(index, connection, lookup));
-        Ok(Self { index, table, filter, moment, found: found.collect::<Result<_, _>>()? })
+    pub(super) fn new(scope: Scope<'i>, filter: &'i Filter) -> Result<Self, StoreError> {
+        let found = filter.lookups().iter().map(|lookup| Found::look_up(scope, lookup));
+        Ok(Self { scope, filter, found: found.collect::<Result<_, _>>()? })
     }
 
-    /// The devices that the filter lets through, in order of enrolment.
+    /// The devices that the filter lets through, by name.
     pub(super) fn found<'q>(&'q self) -> impl Iterator<Item = Candidate<'q>> + use<'q, 'i> {
-        let candidates = self.index.entries().iter().enumerate();
-        let candidates = candidates.map(|(place, entry)| Candidate {
-            question: self,
-            entry,
-            place,
-            record: OnceCell::new(),
-        });
-        candidates.filter(|candidate| self.filter.matches(candidate, self.moment.now))
+        self.found_from(0)
+    }
+
+    /// The same from a place in the index on.
+    pub(super) fn found_from<'q>(
+        &'q self,
+        first: usize,
+    ) -> impl Iterator<Item = Candidate<'q>> + use<'q, 'i> {
+        let candidates = self.scope.index.entries().iter().enumerate().skip(first);
+        let candidates = candidates.map(|(place, entry)| self.candidate(place, entry));
+        candidates.filter(|candidate| self.filter.matches(candidate, self.scope.moment.now))
+    }
+
+    /// Whether the filter lets the device at this place through.
+    pub(super) fn lets_through(&self, place: usize) -> bool {
+        let entry = self.scope.index.entries().get(place);
+        entry.is_some_and(|entry| self.filter.matches(&self.candidate(place, entry), self.scope.moment.now))
+    }
+
+    fn candidate<'q>(&'q self, place: usize, entry: &'q Entry) -> Candidate<'q> {
+        Candidate { question: self, entry, place, record: OnceCell::new() }
     }
 }
 
@@ -91,7 +166,7 @@ impl<'i> Question<'i> {
 pub(super) struct Candidate<'q> {
     question: &'q Question<'q>,
     pub(super) entry: &'q Entry,
-    place: usize,
+    pub(super) place: usize,
     record: OnceCell<DeviceState>,
 }
 
@@ -101,14 +176,14 @@ impl<'q> Candidate<'q> {
         let Self { question, entry, .. } = self;
         // Removed this very moment: still in the file, not in memory.
         self.record.get_or_init(|| {
-            let record = question.table.get(entry.device);
+            let record = question.scope.table.get(entry.device);
             record.unwrap_or_else(|| DeviceState::new(entry.device, DEFAULT_INTERVAL_SECONDS))
         })
     }
 
     /// Path of its group.
     pub(super) fn group(&self) -> &'q str {
-        self.question.index.group(self.entry)
+        self.question.scope.index.path(self.entry.group)
     }
 }
 
@@ -122,11 +197,11 @@ impl Subject for Candidate<'_> {
     }
 
     fn os(&self) -> (&str, &str) {
-        self.question.index.os(self.entry)
+        self.question.scope.index.os(self.entry)
     }
 
     fn agent_version(&self) -> &str {
-        self.question.index.agent_version(self.entry)
+        self.question.scope.index.agent_version(self.entry)
     }
 
     fn status(&self) -> Status {
@@ -134,7 +209,7 @@ impl Subject for Candidate<'_> {
     }
 
     fn presence(&self) -> Presence {
-        let Moment { now, present_since } = self.question.moment;
+        let Moment { now, present_since } = self.question.scope.moment;
         presence(&signs_of(self.record(), present_since), now)
     }
 
@@ -153,9 +228,7 @@ impl Subject for Candidate<'_> {
     fn is_found(&self, lookup: usize) -> bool {
         match self.question.found.get(lookup) {
             Some(Found::Groups(groups)) => groups.contains(&self.entry.group),
-            Some(Found::Devices(bits)) => {
-                bits.get(self.place / 64).is_some_and(|bits| bits >> (self.place % 64) & 1 == 1)
-            }
+            Some(Found::Devices(bits)) => bits.has(self.place),
             None => false,
         }
     }

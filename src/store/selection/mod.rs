@@ -1,10 +1,13 @@
 //! Selections: which devices a filter lets through, in whatever order, page by page or all of them.
 //!
-//! What devices are selected and listed by is in memory once while somebody asks ([`index`]), beside the device
-//! table, which has what changes with every sync. What few ask for (applications, groups) is looked up in the
-//! file, once for a question ([`matching`]).
+//! The facts by which devices are selected and listed are in memory while somebody asks ([`index`]), beside
+//! the device table, which has what changes with every sync. Facts that few ask for (applications, groups)
+//! are looked up in the file, once for a question ([`matching`]). Tags and views are names for selections
+//! ([`labels`]).
 
+mod facets;
 mod index;
+mod labels;
 mod matching;
 mod order;
 
@@ -23,7 +26,8 @@ use crate::wire::api::DeviceSort;
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 use index::Index;
-use matching::Question;
+pub use labels::LABELS_MAX;
+use matching::{Question, Scope};
 use order::Cursor;
 
 /// For how long the index stays when nobody asks: somebody who works through a list comes back within it.
@@ -66,7 +70,7 @@ impl Changes {
         }
     }
 
-    /// What has changed since this was asked last. Changes are noted from now on.
+    /// The changes since this was asked last. Others are noted from now on.
     fn take(&self) -> Changed {
         self.since.lock().replace(Changed::These(BTreeSet::new())).unwrap_or(Changed::All)
     }
@@ -97,8 +101,8 @@ impl Selection {
         Self { devices, kept: Mutex::default() }
     }
 
-    /// A page of the devices that the filter lets through. What changes between two pages may be in both or
-    /// in neither.
+    /// A page of the devices that the filter lets through. One that changes between two pages may be in both
+    /// or in neither.
     ///
     /// # Errors
     /// When the filter names a group that is not there, the cursor is none of this order, or the file cannot
@@ -114,7 +118,7 @@ impl Selection {
             page.after('d')?.map(|cursor| Cursor::read(sort, cursor).ok_or_else(|| page.bad_cursor()));
         let after = after.transpose()?;
         self.ask(|index, connection| {
-            let question = Question::new(index, connection, self.devices.table(), filter, moment)?;
+            let question = Question::new(self.scope(index, connection, moment), filter)?;
             let places = order::first(&question, sort, after.as_ref(), page.items() + 1);
             let found = page.page('d', places, |place| place.cursor(sort));
             let rows = rows(index, connection, found.items.iter().map(|place| place.entry))?;
@@ -128,7 +132,7 @@ impl Selection {
     /// As [`Selection::page`].
     pub fn numbers(&self, filter: &Filter, sort: DeviceSort, moment: Moment) -> Result<Vec<i64>, StoreError> {
         self.ask(|index, connection| {
-            let question = Question::new(index, connection, self.devices.table(), filter, moment)?;
+            let question = Question::new(self.scope(index, connection, moment), filter)?;
             let places = order::first(&question, sort, None, usize::MAX);
             Ok(places.into_iter().map(|place| place.entry.number).collect())
         })
@@ -144,16 +148,19 @@ impl Selection {
         })
     }
 
-    /// The ids of the devices that the filter lets through, in order of enrolment; without those that wait for
-    /// approval, which are neither called nor given tasks.
+    /// The ids of the devices that the filter lets through, in order of enrolment; without those that wait
+    /// for approval, which are neither called nor given tasks.
     ///
     /// # Errors
     /// As [`Selection::page`].
     pub fn ids(&self, filter: &Filter, moment: Moment) -> Result<Vec<DeviceId>, StoreError> {
         self.ask(|index, connection| {
-            let question = Question::new(index, connection, self.devices.table(), filter, moment)?;
+            let question = Question::new(self.scope(index, connection, moment), filter)?;
             let found = question.found().filter(|candidate| !candidate.record().is_waiting());
-            Ok(found.map(|candidate| candidate.entry.device).collect())
+            let mut found: Vec<_> =
+                found.map(|candidate| (candidate.entry.number, candidate.entry.device)).collect();
+            found.sort_unstable();
+            Ok(found.into_iter().map(|(_, device)| device).collect())
         })
     }
 
@@ -169,13 +176,18 @@ impl Selection {
         }
     }
 
+    fn scope<'i>(&'i self, index: &'i Index, connection: &'i Connection, moment: Moment) -> Scope<'i> {
+        Scope { index, connection, table: self.devices.table(), moment }
+    }
+
     /// Has a question answered, from one state of the file and an index that is as new.
     fn ask<T>(
         &self,
         work: impl FnOnce(&Index, &Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut kept = self.kept.lock();
-        // Before the file is looked at, so that a change that it does not show is noted for the next question.
+        // Before the file is looked at, so that a change that it does not show is noted for the next
+        // question.
         let changed = self.devices.memory().listed.take();
         let old = kept.take();
         let reader = self.devices.database().reader()?;

@@ -2,12 +2,12 @@
 
 use std::cmp::Ordering;
 
-use super::index::Entry;
+use super::index::{Entry, compare_names};
 use super::matching::{Candidate, Question};
 use crate::fleet::filter::Subject as _;
 use crate::wire::api::{DeviceColumn, DeviceSort};
 
-/// What a device is ordered by.
+/// A fact by which devices are ordered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Key<T> {
     Number(u64),
@@ -77,6 +77,13 @@ pub(super) fn first<'q>(
     after: Option<&Cursor>,
     most: usize,
 ) -> Vec<Place<'q>> {
+    if sort == DeviceSort::default() {
+        let entries = question.scope.index.entries();
+        let is_over =
+            |after: &Cursor| entries.partition_point(|entry| compare_names(&entry.name, &after.name).is_le());
+        let found = question.found_from(after.map_or(0, is_over));
+        return found.map(|candidate| Place::new(&candidate, sort.column)).take(most).collect();
+    }
     let places = question.found().map(|candidate| Place::new(&candidate, sort.column));
     let mut places: Vec<_> =
         places.filter(|place| after.is_none_or(|after| after.is_before(sort, place))).collect();
@@ -94,17 +101,11 @@ pub(super) fn first<'q>(
 fn compare(sort: DeviceSort, a: (&Key<&str>, &str), b: (&Key<&str>, &str)) -> Ordering {
     let by_key = match (a.0, b.0) {
         (Key::Number(a), Key::Number(b)) => a.cmp(b),
-        (Key::Text(a), Key::Text(b)) => compare_text(a, b),
+        (Key::Text(a), Key::Text(b)) => compare_names(a, b),
         // One column has keys of one kind.
         (Key::Number(_), Key::Text(_)) => Ordering::Less,
         (Key::Text(_), Key::Number(_)) => Ordering::Greater,
     };
-    let order = by_key.then_with(|| compare_text(a.1, b.1));
+    let order = by_key.then_with(|| compare_names(a.1, b.1));
     if sort.is_descending { order.reverse() } else { order }
-}
-
-/// In whatever case of ASCII letters, as names are told apart.
-fn compare_text(a: &str, b: &str) -> Ordering {
-    let lower = |byte: u8| byte.to_ascii_lowercase();
-    a.bytes().map(lower).cmp(b.bytes().map(lower))
 }

@@ -106,8 +106,8 @@ impl Tasks {
         WallTime(self.serving_since.load(Ordering::Relaxed))
     }
 
-    /// Makes a task; waits until that is durable. Its runs are made by [`Tasks::step`]. `selected`: the devices
-    /// that its filter lets through now, when it has one.
+    /// Makes a task; waits until that is durable. Its runs are made by [`Tasks::step`]. `selected`: the
+    /// devices that its filter lets through now, when it has one.
     ///
     /// # Errors
     /// When a part of it is not allowed, no device that it is for offers it, too many tasks are active, or it

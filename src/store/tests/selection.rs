@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use crate::fleet::filter::Filter;
 use crate::machine::device_state::DeviceState;
 use crate::store::query::{self, ApplicationFilter, PageRequest};
 use crate::store::testing::{self, Fleet, all, application, into, pages, wait};
-use crate::store::{DeviceChange, Verdict};
-use crate::wire::api::DeviceColumn;
+use crate::store::{DeviceChange, LABELS_MAX, Moment, StoreError, Verdict};
+use crate::wire::api::{DeviceColumn, FacetValue, Facets};
 use crate::wire::id::DeviceId;
 use crate::wire::section::HostFacts;
 use crate::wire::status::Status;
@@ -140,4 +141,115 @@ fn what_is_not_there_is_refused_by_name() {
     assert_eq!(refused("device or group:/shop"), "there is no group '/shop'");
     assert!(refused("group:/a/../b").contains("is not a group path"));
     assert_eq!(fleet.names("device"), ["device"], "and the next question is answered");
+}
+
+#[test]
+fn tags_are_given_taken_and_follow_their_rules() {
+    let mut fleet = Fleet::new(4);
+    let [a, b, c, d] = fleet.devices[..] else { panic!() };
+    let tag =
+        |fleet: &Fleet, devices: &[DeviceId], takes| fleet.selection().tag("Kiosk", devices.to_vec(), takes);
+    assert_eq!(tag(&fleet, &[a], true), Err(StoreError::NoLabel { kind: "tag", name: "Kiosk".into() }));
+    assert_eq!(tag(&fleet, &[a, b, b, DeviceId(9)], false), Ok(2));
+    assert_eq!(tag(&fleet, &[b, c], false), Ok(1), "one has it already");
+    assert_eq!(tag(&fleet, &[b, d], true), Ok(1));
+    let rule: Filter = "name:counter-*".parse().unwrap();
+    fleet.selection().set_rule("old", Some(&rule)).unwrap();
+    fleet.selection().save_view("shop", &"tag:kiosk or tag:old".parse().unwrap()).unwrap();
+    for _ in 0..2 {
+        assert_eq!(fleet.names("tag:kiosk"), ["device", "device-3"]);
+        assert_eq!(fleet.names("-tag:k*"), ["device-2", "device-4"]);
+        assert_eq!(fleet.names("tag:old"), [""; 0]);
+        assert_eq!(fleet.names("view:SHOP"), ["device", "device-3"]);
+        fleet.reopen();
+    }
+    named(&fleet, 3, "counter-4");
+    assert_eq!(fleet.names("tag:old"), ["counter-4"], "it has come under the rule");
+    assert_eq!(fleet.names("view:shop").len(), 3);
+    let moment = Moment { now: WallTime(5), present_since: WallTime(0) };
+    assert_eq!(fleet.selection().tags_of(d, moment).unwrap(), ["old"]);
+    assert_eq!(fleet.selection().tags_of(a, moment).unwrap(), ["Kiosk"]);
+    named(&fleet, 3, "another");
+    assert_eq!(fleet.selection().tags_of(d, moment).unwrap(), [""; 0]);
+    fleet.devices().remove(a, WallTime(1)).unwrap();
+    let counts: Vec<_> =
+        fleet.selection().tags(moment).unwrap().into_iter().map(|tag| (tag.name, tag.devices)).collect();
+    assert_eq!(counts, [("Kiosk".into(), 1), ("old".into(), 0)]);
+    fleet.selection().remove_tag("kiosk").unwrap();
+    let gone = StoreError::NoLabel { kind: "tag", name: "kiosk".into() };
+    assert_eq!(fleet.page("view:shop", "name", &all()), Err(gone), "a view says what it lacks");
+    fleet.selection().remove_view("shop").unwrap();
+    assert_eq!(fleet.selection().views().unwrap(), []);
+}
+
+#[test]
+fn labels_are_bounded_and_none_hangs_on_itself() {
+    let fleet = Fleet::new(1);
+    let selection = fleet.selection();
+    let filter = |text: &str| text.parse::<Filter>().unwrap();
+    for name in ["", "a b", "a:b", "\"a\"", "(a)", "a*", &"x".repeat(65)] {
+        let refused = selection.save_view(name, &filter("a")).unwrap_err().to_string();
+        assert!(refused.contains("can be no name of a tag or a view"), "{refused}");
+        assert!(selection.tag(name, Vec::new(), false).is_err(), "{name}");
+    }
+    assert!(selection.save_view("a", &filter("b or view:a")).is_err());
+    assert!(selection.set_rule("a", Some(&filter("b -tag:a"))).is_err());
+    assert!(selection.set_rule("a", Some(&filter("view:b"))).is_err());
+    for number in 0..LABELS_MAX {
+        selection.save_view(&format!("view-{number}"), &filter("a")).unwrap();
+        selection.tag(&format!("tag-{number}"), Vec::new(), false).unwrap();
+    }
+    let full = |kind| StoreError::TooManyLabels { kind, count: LABELS_MAX };
+    assert_eq!(selection.save_view("one-more", &filter("a")), Err(full("view")));
+    assert_eq!(selection.tag("one-more", Vec::new(), false), Err(full("tag")));
+    selection.save_view("view-7", &filter("another")).unwrap();
+    assert_eq!(selection.set_rule("tag-7", Some(&filter("a"))), Ok(()));
+}
+
+#[test]
+fn a_selection_is_counted_by_what_its_devices_are() {
+    let fleet = Fleet::new(5);
+    let devices = &fleet.devices;
+    let facts = |name: &str| HostFacts { os_name: name.into(), ..HostFacts::default() };
+    for (device, os) in devices.iter().zip(["Debian", "Debian", "Alpine"]) {
+        fleet.store(testing::host(*device, facts(os)));
+    }
+    fleet.devices().change(devices[0], into("/shops")).unwrap();
+    fleet.selection().tag("kiosk", devices[1..4].to_vec(), false).unwrap();
+    fleet.selection().set_rule("old", Some(&"os:alpine".parse().unwrap())).unwrap();
+    let count = |filter: &str| {
+        let moment = Moment { now: WallTime(5), present_since: WallTime(0) };
+        let facets = fleet.selection().facets(&filter.parse().unwrap(), moment).unwrap();
+        let named = |values: Vec<FacetValue>| {
+            let values = values.into_iter().map(|value| format!("{} {}", value.value, value.devices));
+            values.collect::<Vec<_>>().join(", ")
+        };
+        let Facets { devices, presence, status, os, group, tag } = facets;
+        [devices.to_string(), named(presence), named(status), named(os), named(group), named(tag)]
+    };
+    let all = ["5", "never_seen 5", "ok 5", "Debian 2, Alpine 1", "/ 4, /shops 1", "kiosk 3, old 1"];
+    assert_eq!(count(""), all);
+    assert_eq!(
+        count("tag:kiosk"),
+        ["3", "never_seen 3", "ok 3", "Alpine 1, Debian 1", "/ 3", "kiosk 3, old 1"]
+    );
+    assert_eq!(count("os:debian"), ["2", "never_seen 2", "ok 2", "Debian 2", "/ 1, /shops 1", "kiosk 1"]);
+    assert_eq!(count("nobody"), ["0", "", "", "", "", ""]);
+}
+
+#[test]
+fn all_devices_of_a_selection_are_changed_or_none() {
+    let fleet = Fleet::new(3);
+    let change = DeviceChange { interval_seconds: Some(Some(60)), ..into("/shops") };
+    let gone = DeviceId(9);
+    let devices = vec![fleet.devices[0], gone, fleet.devices[2]];
+    fleet.devices().change_all(devices.clone(), change).unwrap();
+    assert_eq!(fleet.names("group:/shops"), ["device", "device-3"]);
+    assert_eq!(fleet.table().get(fleet.devices[2]).unwrap().interval_seconds(), 60);
+    assert!(fleet.devices().change_all(devices.clone(), into("a//b")).is_err());
+    fleet.devices().set_persistent_max(1).unwrap();
+    let keep = DeviceChange { keep_connected: Some(Some(true)), ..into("/kept") };
+    let refused = fleet.devices().change_all(devices, keep);
+    assert!(matches!(refused, Err(StoreError::TooManyPersistent { .. })), "{refused:?}");
+    assert_eq!(fleet.names("group:/shops"), ["device", "device-3"], "nothing is changed");
 }

@@ -34,7 +34,7 @@ pub struct DeviceQuery {
 }
 
 named! {
-    /// What lists of devices can be sorted by.
+    /// Columns by which lists of devices can be sorted.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
     #[non_exhaustive]
     DeviceColumn, else "a column (name, presence, status, group, last_sync, last_seen, interval, id)" {
@@ -141,6 +141,9 @@ pub struct DeviceDetail {
     /// Its row of the list.
     #[serde(flatten)]
     pub device: Device,
+    /// Its tags, those by a rule as well.
+    #[serde(default)]
+    pub tags: Vec<String>,
     /// When it was told to come again: its slot; null: it never synced.
     pub next_sync_at: Option<Timestamp>,
     /// The interval set for this device itself; null: that of its group or of the server.

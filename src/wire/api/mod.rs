@@ -21,6 +21,15 @@
 //! | `POST /v1/devices/{name or id}/approve` | [`Approval`] | [`Device`] |
 //! | `POST /v1/devices/{name or id}/re-enrol` | [`ReEnrolment`] | [`CreatedToken`] |
 //! | `GET /v1/devices/{name or id}/why` | | [`Why`] |
+//! | `POST /v1/device-changes` | [`SelectionChange`] | [`Selected`] |
+//! | `GET /v1/facets` | [`FacetQuery`] | [`Facets`] |
+//! | `GET /v1/tags` | | list of [`Tag`], by name |
+//! | `POST /v1/tags/{tag}` | [`TagChange`] | [`Selected`]: for how many that changed something |
+//! | `PATCH /v1/tags/{tag}` | [`TagRule`] | [`Selected`]: how many have it by the rule now |
+//! | `DELETE /v1/tags/{tag}` | | [`Tag`] |
+//! | `GET /v1/views` | | list of [`View`], by name |
+//! | `POST /v1/views` | [`View`] | [`View`] |
+//! | `DELETE /v1/views/{view}` | | [`View`] |
 //! | `POST /v1/syncs` | [`CallRequest`] | one [`CallLine`] a line |
 //! | `GET /v1/applications` | [`ApplicationQuery`] | [`Page`] of [`InstalledApplication`] |
 //! | `GET /v1/installations` | [`ApplicationQuery`] | [`Page`] of [`Installation`]: which devices |
@@ -55,6 +64,7 @@ mod group;
 mod keep;
 mod policy;
 mod status;
+mod tag;
 mod task;
 mod timestamp;
 mod token;
@@ -100,6 +110,10 @@ pub use status::{
     JournalCondition, JournalDamage, JournalStatus, Limit, LinkTotals, LogStatus, Status, StoreCondition,
     StoreStatus, WarningsStatus,
 };
+pub use tag::{
+    FACET_VALUES_MAX, FacetQuery, FacetValue, Facets, LABEL_BYTES_MAX, Selected, SelectionChange, Tag,
+    TagChange, TagRule, View,
+};
 pub use task::{
     CreatedTask, LateReport, NewTask, RunCount, RunDetail, RunQuery, RunState, TASK_EXPIRES_SECONDS_DEFAULT,
     TASK_TIMEOUT_SECONDS_DEFAULT, Task, TaskDefinition, TaskDetail, TaskQuery, TaskRun, TaskState,
@@ -121,8 +135,8 @@ pub const PAGE_ITEMS_DEFAULT: u32 = 100;
 /// Longest request body. The longest request names a device, a group and a few settings.
 pub const REQUEST_BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest cursor. A cursor holds at most a group's path of sixteen names, and another name, in base64; quotes
-/// and backslashes twice.
+/// Longest cursor. A cursor holds at most a group's path of sixteen names, and another name, in base64;
+/// quotes and backslashes twice.
 pub const CURSOR_BYTES_MAX: usize = 12 * 1_024;
 
 const _: () = assert!(PAGE_ITEMS_DEFAULT <= PAGE_ITEMS_MAX);

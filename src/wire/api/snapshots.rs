@@ -65,6 +65,7 @@ pinned! {
     policy: NewPolicy, PolicyQuery, Policy, PolicyRemoval, SettingsChanged, ApplicationSettings, ExplainQuery,
         ExplainedKey;
     status: Status;
+    tag: Tag, TagChange, TagRule, View, SelectionChange, Selected, FacetQuery, Facets;
     task: NewTask, CreatedTask, TaskQuery, Task, TaskDetail, RunQuery, TaskRun, RunDetail;
     token: NewToken, CreatedToken, ReEnrolment, Approval, Token, PageQuery;
 }

@@ -37,7 +37,7 @@ pub(in crate::client::cli) struct TaskCreate {
     #[arg(long, value_name = "PATH")]
     group: Option<String>,
     /// On every device that this filter lets through now ('musterctl device list --help'): they stay the same
-    #[arg(long = "where", value_name = "FILTER", value_parser = filter)]
+    #[arg(long = "where", value_name = "FILTER", allow_hyphen_values = true, value_parser = filter)]
     filter: Option<String>,
     /// On every device
     #[arg(long)]
@@ -239,8 +239,16 @@ mod tests {
     fn devices_are_named_one_by_one_or_together() {
         let create = parse(&["--device", "a", "b", "--retries", "1", "--device", "c"]).unwrap();
         assert_eq!(create.device, ["a", "b", "c"]);
-        assert!(refused(&[]).contains("<--device <NAME>...|--group <PATH>|--all>"), "{}", refused(&[]));
-        for both in [["--all", "--group", "/"].as_slice(), &["--all", "--device", "a"]] {
+        let whom = "<--device <NAME>...|--group <PATH>|--where <FILTER>|--all>";
+        assert!(refused(&[]).contains(whom), "{}", refused(&[]));
+        let filtered = parse(&["--where", "os:debian"]).unwrap().task().unwrap().definition;
+        assert_eq!(filtered.targets, TaskTargets::Filter("os:debian".into()));
+        for both in [
+            ["--all", "--group", "/"].as_slice(),
+            &["--all", "--device", "a"],
+            &["--where", "a", "--all"],
+            &["--where", "a", "--continuous"],
+        ] {
             assert!(refused(both).contains("cannot be used with"), "{}", refused(both));
         }
         assert!(refused(&["--device", "a", "--continuous"]).contains("cannot be used with"));

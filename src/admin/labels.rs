@@ -1,0 +1,128 @@
+//! Tags, views, counts and changes of selections.
+
+use axum::extract::State;
+
+use super::context::AdminContext;
+use super::devices::{check_interval, store_change};
+use super::error::ApiError;
+use super::extract::{Body, Path, Query};
+use super::selection::{filter, moment};
+use super::why::notify_persistent;
+use super::{Admin, Answer};
+use crate::store::query;
+use crate::wire::api::{
+    FacetQuery, Facets, Interval, Selected, SelectionChange, Tag, TagChange, TagRule, View,
+};
+use crate::wire::id::DeviceId;
+
+pub(super) async fn tags(State(shared): Admin) -> Answer<Vec<Tag>> {
+    shared.answer(|context| Ok(context.store.selection().tags(moment(context))?)).await
+}
+
+/// Gives devices a tag, or takes it from them, or says how many are meant.
+pub(super) async fn tag(
+    State(shared): Admin,
+    Path(name): Path<String>,
+    Body(asked): Body<TagChange>,
+) -> Answer<Selected> {
+    let work = move |context: &AdminContext| {
+        let devices = match (&asked.filter, asked.devices.is_empty()) {
+            (Some(text), true) => select(context, text)?,
+            (None, false) => {
+                let reader = context.store.reader()?;
+                let ids = asked.devices.iter().map(|device| query::device_id(&reader, device));
+                ids.collect::<Result<Vec<DeviceId>, _>>()?
+            }
+            _ => return Err(ApiError::invalid("which devices: give exactly one of devices and where")),
+        };
+        if asked.dry_run {
+            return Ok(Selected { devices: devices.len() as u64 });
+        }
+        Ok(Selected { devices: context.store.selection().tag(&name, devices, asked.takes)? })
+    };
+    shared.answer(work).await
+}
+
+/// Gives a tag a rule, or none; the number of devices that the rule gives it to now.
+pub(super) async fn rule(
+    State(shared): Admin,
+    Path(name): Path<String>,
+    Body(asked): Body<TagRule>,
+) -> Answer<Selected> {
+    let work = move |context: &AdminContext| {
+        let rule = asked.rule.as_deref().map(|text| filter(Some(text))).transpose()?;
+        context.store.selection().set_rule(&name, rule.as_ref())?;
+        let meant = rule.map_or(Ok(Vec::new()), |rule| context.store.selection().ids(&rule, moment(context)));
+        Ok(Selected { devices: meant?.len() as u64 })
+    };
+    shared.answer(work).await
+}
+
+pub(super) async fn remove_tag(State(shared): Admin, Path(name): Path<String>) -> Answer<Tag> {
+    let work = move |context: &AdminContext| {
+        let tags = context.store.selection().tags(moment(context))?;
+        context.store.selection().remove_tag(&name)?;
+        let removed = tags.into_iter().find(|tag| tag.name.eq_ignore_ascii_case(&name));
+        Ok(removed.unwrap_or(Tag { name, rule: None, devices: 0 }))
+    };
+    shared.answer(work).await
+}
+
+pub(super) async fn views(State(shared): Admin) -> Answer<Vec<View>> {
+    shared.answer(|context| Ok(context.store.selection().views()?)).await
+}
+
+pub(super) async fn save_view(State(shared): Admin, Body(view): Body<View>) -> Answer<View> {
+    let work = move |context: &AdminContext| {
+        context.store.selection().save_view(&view.name, &filter(Some(&view.filter))?)?;
+        Ok(view)
+    };
+    shared.answer(work).await
+}
+
+pub(super) async fn remove_view(State(shared): Admin, Path(name): Path<String>) -> Answer<View> {
+    let work = move |context: &AdminContext| {
+        let views = context.store.selection().views()?;
+        context.store.selection().remove_view(&name)?;
+        let removed = views.into_iter().find(|view| view.name.eq_ignore_ascii_case(&name));
+        Ok(removed.unwrap_or(View { name, filter: String::new() }))
+    };
+    shared.answer(work).await
+}
+
+pub(super) async fn facets(State(shared): Admin, Query(asked): Query<FacetQuery>) -> Answer<Facets> {
+    let filter = filter(asked.filter.as_deref())?;
+    let work =
+        move |context: &AdminContext| Ok(context.store.selection().facets(&filter, moment(context))?);
+    shared.answer(work).await
+}
+
+/// Changes every device of a selection, all or none, or says how many are meant.
+pub(super) async fn change(State(shared): Admin, Body(asked): Body<SelectionChange>) -> Answer<Selected> {
+    if asked.change.name.is_some() {
+        return Err(ApiError::invalid("a name is for one device: no two have the same"));
+    }
+    if asked.change.is_empty() {
+        return Err(ApiError::invalid("nothing to change: give a group, keep_connected or interval"));
+    }
+    if let Some(Interval::Seconds(seconds)) = asked.change.interval {
+        check_interval(seconds)?;
+    }
+    let work = move |context: &AdminContext| {
+        let devices = select(context, &asked.filter)?;
+        let selected = Selected { devices: devices.len() as u64 };
+        if asked.dry_run {
+            return Ok(selected);
+        }
+        let changed = context.store.devices().change_all(devices.clone(), store_change(asked.change))?;
+        devices.iter().for_each(|device| context.links.settings_changed(*device));
+        notify_persistent(context, &changed.persistent);
+        context.device_notifier.notify(&changed.devices, None);
+        Ok(selected)
+    };
+    shared.answer(work).await
+}
+
+fn select(context: &AdminContext, text: &str) -> Result<Vec<DeviceId>, ApiError> {
+    Ok(context.store.selection().ids(&filter(Some(text))?, moment(context))?)
+}
