@@ -61,6 +61,8 @@ struct JoinFile {
     token: String,
     /// Name that the device would like; its host name when left out.
     name: Option<String>,
+    /// Kind of its first key; what the configuration says counts more.
+    key_type: Option<KeyType>,
 }
 
 impl Drop for JoinFile {
@@ -78,6 +80,8 @@ pub struct Join {
     pub token: JoinToken,
     /// Name that the device would like; `None`: its host name.
     pub name: Option<String>,
+    /// Kind of its first key, unless the configuration says one.
+    pub key_type: Option<KeyType>,
 }
 
 /// Why a device does not enrol by itself.
@@ -145,17 +149,23 @@ pub fn read(directory: &Path) -> Result<Option<Join>, JoinError> {
     let mut file: JoinFile = Source { text: &text, path: &path }.parse()?;
     let server = file.server.parse().map_err(|error| JoinError::Server(path.clone(), error))?;
     let token = file.token.parse().map_err(|error| JoinError::Token(path, error))?;
-    Ok(Some(Join { server, token, name: file.name.take() }))
+    Ok(Some(Join { server, token, name: file.name.take(), key_type: file.key_type }))
 }
 
 /// Has a device enrol by itself; durable when this returns. Mode 0600: the token is in it.
 ///
 /// # Errors
 /// When the system refuses.
-pub fn write(directory: &Directory, server: &ServerAddress, token: &JoinToken) -> io::Result<()> {
+pub fn write(
+    directory: &Directory,
+    server: &ServerAddress,
+    token: &JoinToken,
+    key_type: Option<KeyType>,
+) -> io::Result<()> {
+    let key_type = key_type.map(|key_type| format!("key_type = \"{key_type}\"\n")).unwrap_or_default();
     let text = Zeroizing::new(format!(
         "# With this 'muster-agent run' enrols the device when it is not enrolled, and removes the file then.\n\
-         server = \"{server}\"\ntoken = \"{token}\"\n"
+         server = \"{server}\"\ntoken = \"{token}\"\n{key_type}"
     ));
     checksummed::write_bytes(&directory.path().join(FILE_NAME), text.as_bytes())
 }
@@ -243,7 +253,7 @@ enum Attempt {
 
 fn attempt_enrolment(
     directory: &Directory,
-    key_type: KeyType,
+    key_type: Option<KeyType>,
     signals: &Signals,
 ) -> Result<Attempt, JoinError> {
     // Another may have enrolled it by hand meanwhile, and so wiped nothing.
@@ -253,7 +263,8 @@ fn attempt_enrolment(
     let Some(join) = read(directory.path())? else {
         return Err(JoinError::Gone(directory.path().join(FILE_NAME)));
     };
-    let Join { server, token, name } = join;
+    let Join { server, token, name, key_type: of_image } = join;
+    let key_type = key_type.or(of_image).unwrap_or_default();
     log::info!("enrolling at {server}");
     let name = name.unwrap_or_else(host::hostname);
     let at = server.clone();
@@ -350,7 +361,7 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let directory = Directory::open_or_create(outer.path()).unwrap();
         assert!(read(outer.path()).unwrap().is_none());
-        write(&directory, &"muster.example.org".parse().unwrap(), &token()).unwrap();
+        write(&directory, &"muster.example.org".parse().unwrap(), &token(), None).unwrap();
         let path = outer.path().join(FILE_NAME);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let join = read(outer.path()).unwrap().unwrap();

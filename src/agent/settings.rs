@@ -36,8 +36,9 @@ pub struct Settings {
     /// Level of the log.
     pub log_level: LogLevel,
     /// Kind of the device's key: the next enrolment makes it, and a device with another asks for a
-    /// certificate for a new one.
-    pub key_type: KeyType,
+    /// certificate for a new one. Left out: Ed25519 at an enrolment that says nothing else, and as it is
+    /// then.
+    pub key_type: Option<KeyType>,
     /// Key of a renewed certificate.
     pub renewal_key: RenewalKey,
     /// Directory of the files that say which applications are managed.
@@ -161,7 +162,7 @@ impl Default for Settings {
             data: None,
             server: None,
             log_level: LogLevel::Info,
-            key_type: KeyType::default(),
+            key_type: None,
             renewal_key: RenewalKey::default(),
             applications: PathBuf::from("/etc/muster/applications.d"),
             socket: SocketSettings::default(),
@@ -255,7 +256,7 @@ mod tests {
         let text = "server = \"m.example.org\"\nkey_type = \"p256\"\nlog_level = \"debug\"\n[spool]\ninfo_mebibytes = 9\n\
                     [socket]\npath = \"/run/muster-agent/agent.sock\"\nmode = \"0660\"\n[collect]\nrpm = false\n";
         let settings = settings(text).unwrap();
-        assert_eq!(settings.key_type, KeyType::P256);
+        assert_eq!(settings.key_type, Some(KeyType::P256));
         assert_eq!(settings.spool.quotas_bytes()[0], 9 << 20);
         assert_eq!(settings.socket.mode, 0o660);
         assert!(!settings.collect.rpm && settings.collect.dpkg);

@@ -32,8 +32,10 @@
 //! that is due. A certificate that died with a take-over (below) stays dead. An expired certificate is
 //! renewed like any other.
 //!
-//! `key_type`, on the device or by a policy for the whole fleet (application `muster-agent`), moves a fleet
-//! from Ed25519 to P-256 and back: each device asks for a certificate for the other kind by itself.
+//! The first key is an Ed25519 one, or as `muster-agent enroll --key-type p256` says, and later ones are of
+//! the same kind. `key_type`, on the device or by a policy for the whole fleet (application `muster-agent`),
+//! moves a fleet from Ed25519 to P-256 and back: each device asks for a certificate for the other kind by
+//! itself, and keeps that kind when the policy goes.
 //!
 //! # The server's key
 //!

@@ -312,7 +312,9 @@
 //! ```
 //!
 //! A device with a key of the other kind asks for a certificate for a new one behind its next sync. One a
-//! minute is issued to a device at most.
+//! minute is issued to a device at most. The policy counts more than `key_type` in the device's file. Where
+//! neither is set, a device keeps the kind that it has: that of its enrolment, which `--key-type` of
+//! `muster-agent enroll`, `move` and `prepare-image` sets (`ed25519` otherwise).
 //!
 //! # Removed devices
 //!
@@ -329,7 +331,7 @@
 //! device, under its host name, and tries until it has: `muster-agent status` and `check`, `systemctl status`
 //! and the log say why it has not yet. Attempts thin out to one in five minutes. Then the token is
 //! overwritten and the file removed. Programs that set machines up (cloud-init and the like) may write the
-//! file themselves: `server`, `token` and, where wanted, `name`.
+//! file themselves: `server`, `token` and, where wanted, `name` and `key_type`.
 //!
 //! The token must have a use for each machine, and live until the last one has booted (`musterctl token
 //! create --uses 1000 --ttl 365d`); one that is used up or over can be replaced in the file. With

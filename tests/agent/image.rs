@@ -15,7 +15,8 @@ use crate::kit::{AGENT, Fixture, Running, Site, copy_directory, error_of, eventu
 /// `prepare-image` on the data directory of the site's device.
 fn prepare(site: &Site, token: &str) -> Output {
     let file = site.write("token", format!("{token}\n"));
-    site.agent(&["prepare-image", "--server", &site.address.to_string(), "--token-file", &file])
+    let address = site.address.to_string();
+    site.agent(&["prepare-image", "--server", &address, "--token-file", &file, "--key-type", "p256"])
 }
 
 fn names_in(site: &Site, directory: &str) -> BTreeSet<String> {
@@ -79,6 +80,9 @@ fn machines_of_an_image_that_was_a_device_enrol_by_themselves_and_none_is_that_d
         })
         .collect();
     assert_eq!(own, ids);
+    for id in &ids {
+        assert_eq!(site.ctl_json(&["device", "show", id])["certificate"]["key_type"], "p256");
+    }
     assert!(site.events("muster", "identity_shared").is_empty());
     agents.into_iter().for_each(|agent| assert!(agent.end().success()));
     assert!(server.end().success());

@@ -216,6 +216,50 @@ fn a_policy_brings_a_fleet_to_p256_and_back() {
     server.drain().unwrap();
 }
 
+#[test]
+fn the_kind_that_enroll_was_told_stays_until_a_policy_says_otherwise() {
+    let site = Site::new();
+    let server = serve(&site, Duration::from_secs(4));
+    let address = site.address.to_string();
+    let enroll = |token: &str, key_type| {
+        site.agent(&[
+            "enroll",
+            "--server",
+            &address,
+            "--token",
+            token,
+            "--name",
+            "kiosk",
+            "--key-type",
+            key_type,
+        ])
+    };
+    let token = site.token();
+    site.configure("key_type = \"ed25519\"");
+    let refused = enroll(&token, "p256");
+    assert_eq!(refused.status.code(), Some(2));
+    let why = error_of(&refused);
+    assert!(why.contains("muster-agent.toml says key_type = \"ed25519\", which would win over"), "{why}");
+    let refused = enroll(&token, "rsa");
+    assert!(error_of(&refused).contains("ed25519 or p256"), "{}", error_of(&refused));
+    site.configure("");
+    let enrolled = enroll(&token, "p256");
+    assert!(enrolled.status.success(), "{}", error_of(&enrolled));
+    view(&site, KeyType::P256);
+    site.ctl_json(&["device", "set", "kiosk", "--keep-connected", "on"]);
+    let agent = site.agent_process();
+    wait_for_number(&site, 3);
+    assert_eq!(site.shown()["certificate"]["key_type"], "p256");
+    let file = site.write("policy.json", "{\"key_type\":\"ed25519\"}");
+    site.ctl_json(&["policy", "set", "--group", "/", "--application", "muster-agent", "--file", &file]);
+    eventually("the policy counts", || {
+        site.agent(&["sync"]);
+        site.shown()["certificate"]["key_type"] == "ed25519"
+    });
+    assert!(agent.end().success());
+    server.drain().unwrap();
+}
+
 /// As OpenSSL reads it.
 fn view(site: &Site, key_type: KeyType) {
     let identity = identity(site);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
+use crate::agent::identity::KeyType;
 use crate::wire::event::Severity;
 
 /// The agent's data directory when nothing names another.
@@ -38,6 +39,7 @@ pub enum Command {
     #[command(after_help = "Examples:
   muster-agent enroll --server muster.example.org --token-file token
   muster-agent enroll --server 192.0.2.7:13000 --token-file - --name kiosk-17 --data /var/lib/muster-agent
+  muster-agent enroll --server muster.example.org --token-file token --key-type p256
 
 Make the token on the server: musterctl token create")]
     Enroll(Enroll),
@@ -152,6 +154,10 @@ pub struct Enroll {
     /// Name that the device would like [default: its host name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// The kind of its key: ed25519 or p256; a policy for muster-agent may set another later [default: as
+    /// the configuration says, otherwise ed25519]
+    #[arg(long, value_name = "KIND")]
+    pub key_type: Option<KeyType>,
     /// Replace an identity that is already there; the old device stays in the server's list until it is
     /// removed there
     #[arg(long)]
@@ -173,6 +179,10 @@ pub struct Move {
     /// Name that the device would like there [default: its present name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// The kind of its key there: ed25519 or p256 [default: as the configuration says, otherwise the present
+    /// one]
+    #[arg(long, value_name = "KIND")]
+    pub key_type: Option<KeyType>,
     /// Data directory and configuration.
     #[command(flatten)]
     pub common: Common,
@@ -187,6 +197,10 @@ pub struct PrepareImage {
     /// The join token, as 'musterctl token create' printed it.
     #[command(flatten)]
     pub token: TokenSource,
+    /// The kind of each machine's key: ed25519 or p256 [default: as the configuration says, otherwise
+    /// ed25519]
+    #[arg(long, value_name = "KIND")]
+    pub key_type: Option<KeyType>,
     /// Data directory and configuration.
     #[command(flatten)]
     pub common: Common,

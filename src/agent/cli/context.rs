@@ -1,7 +1,7 @@
 //! Configuration and data directory of a command, and `check` and `check-config`, which look at them.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Display, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
@@ -182,6 +182,11 @@ impl Context {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.settings.socket.path.clone().unwrap_or_else(|| Path::new(&self.data).join("agent.sock"))
+    }
+
+    /// Name of the file in messages.
+    pub(super) fn config_name(&self) -> Display<'_> {
+        self.config.as_deref().unwrap_or(Path::new("the configuration")).display()
     }
 
     /// Looks whether an agent can begin with this: what is wrong is the configuration's fault.

@@ -17,7 +17,7 @@ use crate::agent::address::ServerAddress;
 use crate::agent::collect::host;
 use crate::agent::directory::Directory;
 use crate::agent::enroll::{EnrollError, NewDevice, enroll};
-use crate::agent::identity::{Identity, IdentityError};
+use crate::agent::identity::{Identity, IdentityError, KeyType};
 use crate::agent::join;
 use crate::agent::local::client::LocalError;
 use crate::agent::moving::{self, commit, settle, stage};
@@ -32,9 +32,10 @@ pub(super) fn enroll_device(arguments: &Enroll) -> Result<(), CommandError> {
     let token = read_token(&arguments.token)?;
     let name = arguments.name.clone().unwrap_or_else(host::hostname);
     check_length(&name)?;
+    let key_type = key_type(&context, arguments.key_type)?.unwrap_or_default();
     let is_new = !context.data.exists();
     let directory = Directory::open_or_create(&context.data)?;
-    enrol(arguments, &context, &directory, &server, &token, &name).inspect_err(|_| {
+    enrol(arguments, key_type, &directory, &server, &token, &name).inspect_err(|_| {
         if is_new {
             // As if nothing had been tried: a directory with something in it looks like that of a device.
             directory.remove_empty();
@@ -49,9 +50,21 @@ fn check_length(name: &str) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// Kind of the first key: as the command says, otherwise as the configuration does. The agent would soon
+/// have another key than the command said when the two contradict each other.
+fn key_type(context: &Context, argument: Option<KeyType>) -> Result<Option<KeyType>, CommandError> {
+    match (argument, context.settings.key_type) {
+        (Some(argument), Some(configured)) if argument != configured => Err(CommandError::usage(format!(
+            "{} says key_type = \"{configured}\", which would win over --key-type {argument}: change or remove that line first",
+            context.config_name()
+        ))),
+        (argument, configured) => Ok(argument.or(configured)),
+    }
+}
+
 fn enrol(
     arguments: &Enroll,
-    context: &Context,
+    key_type: KeyType,
     directory: &Directory,
     server: &ServerAddress,
     token: &JoinToken,
@@ -70,8 +83,7 @@ fn enrol(
         Ok(_) | Err(IdentityError::Damaged(..)) => {}
         Err(error) => return Err(error.into()),
     }
-    let NewDevice { identity, is_waiting } =
-        enroll(server, token, name, context.settings.key_type, wall_time())?;
+    let NewDevice { identity, is_waiting } = enroll(server, token, name, key_type, wall_time())?;
     stage(directory, &identity)?;
     commit(directory, &identity)?;
     say!("enrolled as '{}' ({}) at {}", identity.name, identity.device, identity.server);
@@ -99,12 +111,13 @@ pub(super) fn prepare_image(arguments: &PrepareImage) -> Result<(), CommandError
     let context = Context::new(&arguments.common)?;
     let server: ServerAddress = arguments.server.parse().map_err(CommandError::usage)?;
     let token = read_token(&arguments.token)?;
+    let key_type = key_type(&context, arguments.key_type)?;
     let directory = Directory::open_or_create(&context.data)?;
     let _only = directory.lock_join()?;
     let _lock = directory.lock_patiently("the preparation of an image")?;
     let before = Identity::read(directory.path());
     // The way to enrol is there before the identity goes: an end in between leaves a device that works.
-    join::write(&directory, &server, &token)
+    join::write(&directory, &server, &token, key_type)
         .map_err(|error| CommandError::refused(format!("{}: {error}", directory.path().display())))?;
     join::forget_device(&directory)?;
     say!(
@@ -212,16 +225,16 @@ pub(super) fn move_device(arguments: &Move) -> Result<(), CommandError> {
     if let Some(configured) = &context.settings.server {
         return Err(stays(&format!(
             "{} says server = \"{configured}\", which would win over any move: remove that line first",
-            context.config.as_deref().unwrap_or(Path::new("the configuration")).display()
+            context.config_name()
         )));
     }
     if old.pin_hashes().contains(&token.server_certificate) {
         return Err(stays("the token is that server's own (make one on the server that you mean)"));
     }
     let name = arguments.name.as_deref().unwrap_or(&old.name);
+    let key_type = key_type(&context, arguments.key_type)?.unwrap_or_else(|| old.key_type());
     let NewDevice { identity: new, is_waiting } =
-        enroll(&server, &token, name, context.settings.key_type, wall_time())
-            .map_err(|error| stays(&not_enrolled(&error)))?;
+        enroll(&server, &token, name, key_type, wall_time()).map_err(|error| stays(&not_enrolled(&error)))?;
     say!("enrolled as '{}' ({}) at {server}", new.name, new.device);
     if is_waiting {
         say!("{}", waits(&new));

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::agent::ab_slots::{AbSlots, SlotError};
 use crate::agent::application::check::AGENT_NAME;
-use crate::agent::identity::{KeyType, RenewalKey};
+use crate::agent::identity::{Identity, KeyType, RenewalKey};
 use crate::agent::settings::{
     LogLevel, SPOOL_QUOTA_MEBIBYTES_MAX, SPOOL_QUOTA_MEBIBYTES_MIN, Settings, SpoolSettings,
 };
@@ -119,10 +119,11 @@ impl OwnSettings {
         self.log_level.unwrap_or(ground.log_level)
     }
 
-    /// Kind of the device's key, above what the device's file says.
+    /// Kind of the device's key, above what the device's file says. When both are silent the device keeps the
+    /// kind that it has: its enrolment chose it.
     #[must_use]
-    pub fn key_type(&self, ground: &Settings) -> KeyType {
-        self.key_type.unwrap_or(ground.key_type)
+    pub fn key_type(&self, ground: &Settings, identity: &Identity) -> KeyType {
+        self.key_type.or(ground.key_type).unwrap_or_else(|| identity.key_type())
     }
 
     /// Key of a renewed certificate, above what the device's file says.

@@ -24,7 +24,7 @@ impl Agent {
             self.identity.device
         );
         let server = self.connection.server();
-        let key_type = self.own.key_type(&self.settings);
+        let key_type = self.own.key_type(&self.settings, &self.identity);
         let begun = self.helpers.fork(server, expected_of(&self.identity), fork, key_type);
         if let Err(error) = begun {
             self.not_forked(now, &format!("no thread to enrol anew: {error}"));

@@ -13,7 +13,7 @@ use crate::wire::time::WallTime;
 impl Agent {
     /// Whether the device's key is of another kind than the settings say.
     pub(super) fn judge_key(&mut self) {
-        let wanted = self.own.key_type(&self.settings);
+        let wanted = self.own.key_type(&self.settings, &self.identity);
         self.machine.set_key_outdated(self.identity.key_type() != wanted);
     }
 
@@ -29,7 +29,7 @@ impl Agent {
     }
 
     fn candidate(&self) -> Result<Candidate, String> {
-        let wanted = self.own.key_type(&self.settings);
+        let wanted = self.own.key_type(&self.settings, &self.identity);
         let name = &self.identity.name;
         let is_kept = self.own.renewal_key(&self.settings) == RenewalKey::Same;
         let candidate = if is_kept && self.identity.key_type() == wanted {
