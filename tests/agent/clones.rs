@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use muster::agent::identity::Identity;
+use muster::wire::certificate::{KeyType, counter};
 use serde_json::Value;
 
 use crate::kit::{AGENT, Running, Site, copy_directory, error_of, eventually, free_udp_port};
@@ -115,6 +116,19 @@ impl Copied {
         self.wait_until_idle(name);
     }
 
+    /// Both are found out, and the copy enrols anew.
+    fn fork(&mut self) {
+        self.take_turn(FIRST, "agent 1");
+        self.agents.push(run(&self.site, COPY, 2));
+        self.take_turn(COPY, "copy 1");
+        self.take_turn(FIRST, "agent 2");
+        self.emit(COPY, "copy 2");
+        eventually("the copy is a device of its own", || {
+            self.sync(COPY);
+            self.devices().len() == 2 && self.status(COPY)["device"] != self.id.as_str()
+        });
+    }
+
     fn why(&self) -> Value {
         self.site.ctl_json(&["device", "why", &self.id])
     }
@@ -160,15 +174,7 @@ fn holds(directory: &Path, key: &[u8]) -> bool {
 fn a_copy_is_sent_to_enrol_anew_and_both_live_as_two_devices_with_two_keys() {
     let mut copied = Copied::new("fork");
     let old_key = key(&copied.site.path(FIRST));
-    copied.take_turn(FIRST, "agent 1");
-    copied.agents.push(run(&copied.site, COPY, 2));
-    copied.take_turn(COPY, "copy 1");
-    copied.take_turn(FIRST, "agent 2");
-    copied.emit(COPY, "copy 2");
-    eventually("the copy is a device of its own", || {
-        copied.sync(COPY);
-        copied.devices().len() == 2 && copied.status(COPY)["device"] != copied.id.as_str()
-    });
+    copied.fork();
     for name in [FIRST, COPY] {
         copied.emit(name, &format!("{name} at last"));
         eventually("it is in sync", || copied.sync(name).status.success());
@@ -210,6 +216,20 @@ fn a_copy_is_sent_to_enrol_anew_and_both_live_as_two_devices_with_two_keys() {
     assert!(of_agent[0]["message"].as_str().unwrap().contains(&copied.id), "{of_agent:?}");
     eventually("the reason is gone", || copied.why()["facts"]["shared_identity"].is_null());
     assert!(copied.status(COPY)["copy"].is_null());
+    copied.agents.into_iter().for_each(|agent| assert!(agent.end().success()));
+    assert!(copied.server.end().success());
+}
+
+#[test]
+fn a_copy_enrols_with_the_kind_of_key_that_a_policy_sets() {
+    let mut copied = Copied::new("fork");
+    let policy = copied.site.write("policy.json", "{\"key_type\":\"p256\"}");
+    let arguments = ["policy", "set", "--group", "/", "--application", "muster-agent", "--file", &policy];
+    copied.site.ctl_json(&arguments);
+    copied.fork();
+    let certificate = &Identity::read_enrolled(&copied.site.path(COPY)).unwrap().certificate;
+    // The first of the new device: none that was renewed.
+    assert_eq!((counter(certificate), KeyType::of(certificate)), (1, KeyType::P256));
     copied.agents.into_iter().for_each(|agent| assert!(agent.end().success()));
     assert!(copied.server.end().success());
 }
