@@ -87,6 +87,7 @@ fn a_device_waits_is_told_so_and_is_in_sync_once_it_is_approved() {
 
     let said = site.ctl_human(&["device", "approve", "kiosk", "--name", "kiosk-17"]);
     assert!(said.contains("device kiosk-17"), "{said}");
+    site.sync();
     wait_until_in_sync(&site);
     assert!(waiting(&site).is_empty());
     let again = site.ctl(&["device", "approve", "kiosk-17"]);

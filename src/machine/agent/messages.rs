@@ -225,11 +225,11 @@ impl AgentMachine {
             }
             ErrorCode::WaitingForApproval => {
                 self.waits_for_approval = true;
-                self.hold(now, WAITING_SECONDS);
                 self.end_link(now, LinkEnd::Refused, &report.message);
-                // The server is there: nothing has failed that would take longer each time.
+                // The server is there: nothing has failed that would take longer each time. No hold:
+                // somebody at the device may know that it is approved.
                 self.backoff.succeeded();
-                self.retry_at = now.moment;
+                self.retry_at = now.moment.plus_seconds(WAITING_SECONDS);
             }
             ErrorCode::NotEnrolled | ErrorCode::CertificateSuperseded if self.refuse_certificate() => {
                 self.end_link(now, LinkEnd::Refused, &report.message);

@@ -83,9 +83,12 @@ fn a_device_that_waits_for_approval_looks_each_minute_whether_it_is_let_in() {
         let seconds = returns_after_seconds(&machine, &now);
         assert!((seconds - 60.0).abs() < 0.01, "after {seconds} s in minute {minute}");
     }
-    connect(&mut machine, &at(1_200));
-    machine.message(&at(1_200), in_sync(None));
-    assert!(!machine.status(&at(1_200)).waits_for_approval);
+    // Approved, as one knows who asks for a sync at the device.
+    let now = at(19 * 60 + 5);
+    machine.asked_to_sync(&now);
+    connect(&mut machine, &now);
+    machine.message(&now, in_sync(None));
+    assert!(!machine.status(&now).waits_for_approval);
 }
 
 #[test]
