@@ -8,6 +8,7 @@ use crate::reactor::Clock;
 use crate::server::backup::{self, BackupError, Contents, Source};
 use crate::server::config::Config;
 use crate::server::data_directory::{DataDirectory, DataDirectoryError};
+use crate::wire::units::count;
 
 use super::arguments::{Backup, Restore};
 use super::{Failure, configuration};
@@ -94,10 +95,6 @@ fn summary(contents: &Contents) -> String {
         count(journal.warnings, "kept warning"),
         size(contents.bytes)
     )
-}
-
-fn count(number: u64, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
 fn size(bytes: u64) -> String {

@@ -14,6 +14,7 @@ use crate::wire::event::Event;
 use crate::wire::id::DeviceId;
 use crate::wire::printable::{escaped, escaped_json};
 use crate::wire::time::WallTime;
+use crate::wire::units::{count, count_that};
 use serde_json::json;
 
 use super::arguments::{JournalCommand, JournalPlace};
@@ -47,9 +48,9 @@ fn verify_all(place: &JournalPlace) -> Result<ExitCode, Failure> {
         shown["warnings"] = json!(warnings.map(|report| report_json(&warnings_directory, &report)));
         println!("{shown}");
     } else {
-        print_report(&directory, "records", &report);
+        print_report(&directory, "record", &report);
         if let Some(report) = warnings {
-            print_report(&warnings_directory, "kept warnings", &report);
+            print_report(&warnings_directory, "kept warning", &report);
         }
         println!("{}", if is_ok { "ok" } else { "DAMAGED: restore the segments from a backup" });
     }
@@ -73,9 +74,10 @@ fn report_json(directory: &Path, report: &Report) -> serde_json::Value {
     })
 }
 
-fn print_report(directory: &Path, records: &str, report: &Report) {
+fn print_report(directory: &Path, record: &str, report: &Report) {
     let summary = report.summary;
-    println!("{}: {} segments, {} {records}", directory.display(), report.segments, summary.records);
+    let (segments, records) = (count(report.segments as u64, "segment"), count(summary.records, record));
+    println!("{}: {segments}, {records}", directory.display());
     println!("positions {} to {}", report.oldest, report.durable);
     if summary.records > 0 {
         println!("from {} to {}", WallTime(summary.earliest_ms), WallTime(summary.latest_ms));
@@ -85,9 +87,10 @@ fn print_report(directory: &Path, records: &str, report: &Report) {
     }
     if report.set_aside > 0 {
         println!(
-            "{} damaged segments are set aside ({} bytes, '*.damaged'): no rule deletes them, move them away once they are \
-             of no more use",
-            report.set_aside, report.set_aside_bytes
+            "{} set aside ({} bytes, '*.damaged'): no rule deletes what is set aside, move it away once it is of no more \
+             use",
+            count_that(report.set_aside as u64, "damaged segment", "is", "are"),
+            report.set_aside_bytes
         );
     }
 }

@@ -1,5 +1,6 @@
 //! Errors of the store.
 
+use crate::wire::units::count_that;
 use rusqlite::ErrorCode;
 
 /// Why the store did not do what it was asked. Each says what was wrong and, where anything can be done,
@@ -69,7 +70,7 @@ pub enum StoreError {
     /// More devices would be kept connected than there may be. Nothing was changed.
     #[error(
         "{} kept connected{} and max_persistent_connections is {max}: raise [links] max_persistent_connections or turn it off for others",
-        if *persistent == 1 { "1 device is".to_owned() } else { format!("{persistent} devices are") },
+        count_that(*persistent, "device", "is", "are"),
         if *more > 1 { format!(", {more} more would be") } else { String::new() }
     )]
     TooManyPersistent {

@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them: `15m`, `1h30m`, `64MiB`.
+//! Durations, sizes and numbers of things as people write them: `15m`, `1h30m`, `64MiB`, `1 device has`.
 
 use std::time::Duration;
 
@@ -73,6 +73,18 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
         rest = after;
     }
     sum
+}
+
+/// A number of things: `1 device`, `12 devices`.
+#[must_use]
+pub fn count(number: u64, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
+/// The same with what one of them, and what more of them do: `1 device has`, `12 devices have`.
+#[must_use]
+pub fn count_that(number: u64, thing: &str, one: &str, more: &str) -> String {
+    format!("{} {}", count(number, thing), if number == 1 { one } else { more })
 }
 
 #[cfg(test)]

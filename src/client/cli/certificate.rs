@@ -7,12 +7,13 @@ use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
 use super::Failure;
-use super::output::{Output, count, time};
+use super::output::{Output, time};
 use crate::client::Client;
 use crate::wire::api::{
     CertificateChange, CertificateStage, CertificateStatus, CertificateStep, MISSING_NAMES_MAX,
     READY_PERCENT_DEFAULT,
 };
+use crate::wire::units::count;
 
 /// Most that is read of a key's file: a key in PEM has 120 bytes.
 const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -121,8 +122,8 @@ fn said(step: CertificateStep, status: &CertificateStatus) -> String {
                  'musterd recovery-key create' makes one; wait until devices know it, and prepare again with it."
             };
             format!(
-                "The next certificate is prepared; {devices} store its pin with their next syncs. 'musterctl certificate status' \
-                 says how many have, 'certificate switch' comes next. {away}"
+                "The next certificate is prepared; the next syncs bring its pin to {devices}. 'musterctl certificate status' \
+                 says how many have it, 'certificate switch' comes next. {away}"
             )
         }
         CertificateStep::Switch => format!(
@@ -134,7 +135,7 @@ fn said(step: CertificateStep, status: &CertificateStatus) -> String {
              ('musterd recovery-key use'), and join tokens from before it are of no use any more."
             .to_owned(),
         CertificateStep::RotateSecret => format!(
-            "The server has another secret of datagrams; {devices} store their keys with their next syncs. The former one is \
+            "The server has another secret of datagrams; the next syncs bring the keys to {devices}. The former one is \
              heard until 'musterctl certificate retire'."
         ),
     }

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::arguments::{DeviceCommand, DeviceRemove, DeviceSet};
-use super::output::{NOTHING_THERE, Output, count, duration, or_nothing, plain, time, time_or_nothing};
+use super::output::{NOTHING_THERE, Output, duration, or_nothing, plain, time, time_or_nothing};
 use super::{statistics, sync, task, token};
 use crate::client::Client;
 use crate::fleet::why::shell_word;
@@ -13,6 +13,7 @@ use crate::wire::api::{
 };
 use crate::wire::datagram::NoticeKind;
 use crate::wire::settings::SettingsState;
+use crate::wire::units::count_that;
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceCommand) -> Result<(), Failure> {
     match command {
@@ -152,7 +153,7 @@ fn change(client: &mut Client, output: &mut Output, set: DeviceSet) -> Result<()
 }
 
 fn are(devices: u64) -> String {
-    format!("{} {}", count(devices, "device"), if devices == 1 { "is" } else { "are" })
+    count_that(devices, "device", "is", "are")
 }
 
 /// Removes a device, or those of a selection one after the other, as far as it goes.

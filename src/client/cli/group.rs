@@ -2,10 +2,11 @@
 
 use super::Failure;
 use super::arguments::GroupCommand;
-use super::output::{Output, count, duration};
+use super::output::{Output, duration};
 use super::policy::devices;
 use crate::client::Client;
 use crate::wire::api::{GroupMove, GroupRemoval, Keep, NewGroup, SettingsChanged};
+use crate::wire::units::count;
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: GroupCommand) -> Result<(), Failure> {
     match command {

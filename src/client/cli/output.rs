@@ -280,11 +280,6 @@ pub(super) fn or_nothing(text: String) -> String {
     if text.is_empty() { NOTHING_THERE.to_owned() } else { text }
 }
 
-/// A number of things, in words.
-pub(super) fn count(number: u64, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
-}
-
 /// A size in bytes, with a unit that keeps it short.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];

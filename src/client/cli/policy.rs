@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::output::{NOTHING_THERE, Output, count, or_nothing, time};
+use super::output::{NOTHING_THERE, Output, or_nothing, time};
 use super::{Failure, json_file};
 use crate::client::Client;
 use crate::fleet::settings;
@@ -14,6 +14,7 @@ use crate::wire::api::{
 };
 use crate::wire::printable;
 use crate::wire::settings::Drift;
+use crate::wire::units::count_that;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum PolicyCommand {
@@ -311,7 +312,7 @@ fn say(output: &mut Output, changed: &SettingsChanged, wake: bool) -> Result<(),
 
 /// `1 device has`, `12 devices have`.
 pub(super) fn devices(number: u64) -> String {
-    format!("{} {}", count(number, "device"), if number == 1 { "has" } else { "have" })
+    count_that(number, "device", "has", "have")
 }
 
 fn drift(drift: Option<Drift>) -> String {

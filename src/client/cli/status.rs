@@ -1,12 +1,13 @@
 //! `musterctl status`.
 
 use super::Failure;
-use super::output::{Output, count, duration, size, time, time_or_nothing};
+use super::output::{Output, duration, size, time, time_or_nothing};
 use crate::client::Client;
 use crate::wire::api::{
     BackupStatus, CertificateStage, ClockCondition, ClockStatus, JournalCondition, JournalStatus,
     StoreCondition, StoreStatus, WarningsStatus,
 };
+use crate::wire::units::count;
 
 /// When the last was made and the next is due, and what is wrong.
 fn backup_text(backup: &BackupStatus) -> String {

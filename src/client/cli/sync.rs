@@ -7,9 +7,10 @@ use serde_json::json;
 
 use super::Failure;
 use super::arguments::DeviceSync;
-use super::output::{Output, count};
+use super::output::Output;
 use crate::client::{Client, ClientError};
 use crate::wire::api::{CallLine, CallOutcome, CallRequest, CalledDevice};
+use crate::wire::units::{count, count_that};
 
 /// Devices that are all listed: a screen or two. Of more only those are listed that did not sync.
 const LISTED_DEVICES_MAX: u64 = 50;
@@ -39,7 +40,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output, sync: DeviceSync) ->
         }
         return output.line(&format!(
             "{} called; --wait shows what becomes of them, 'musterctl device list' when they synced",
-            if called == 1 { "1 device is".into() } else { format!("{called} devices are") }
+            count_that(called, "device", "is", "are")
         ));
     }
     if output.is_json {

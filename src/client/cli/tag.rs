@@ -4,9 +4,10 @@ use clap::{Args, Subcommand};
 
 use super::Failure;
 use super::arguments::filter;
-use super::output::{NOTHING_THERE, Output, count, plain};
+use super::output::{NOTHING_THERE, Output, plain};
 use crate::client::Client;
 use crate::wire::api::{Selected, TagChange, TagRule, View};
+use crate::wire::units::count;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum TagCommand {

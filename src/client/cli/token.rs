@@ -2,9 +2,10 @@
 
 use super::Failure;
 use super::arguments::TokenCommand;
-use super::output::{Output, count, plain, time};
+use super::output::{Output, plain, time};
 use crate::client::Client;
 use crate::wire::api::{CreatedToken, NewToken, Token};
+use crate::wire::units::count;
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: TokenCommand) -> Result<(), Failure> {
     match command {

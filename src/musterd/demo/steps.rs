@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::wire::api::{DeviceDetail, EventQuery, EventRecord, NewToken};
+use crate::wire::units::count;
 
 use super::manage::Kiosk;
 use super::process::{Process, free_port, free_udp_port, run, run_well, wait_for};
@@ -143,7 +144,7 @@ impl Demo {
             "first sync",
             "the agent read this machine's own package database and host facts and brought them over",
             &[
-                format!("{} applications", device.applications),
+                count(device.applications, "application"),
                 system,
                 format!("{} after the agent was started", shown(started.elapsed())),
                 memory

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use super::{runs, words};
 use crate::client::cli::Failure;
-use crate::client::cli::output::{Output, count, time};
+use crate::client::cli::output::{Output, time};
 use crate::client::{Client, ClientError};
 use crate::wire::api::{ErrorCode, RunQuery, TaskRun};
 use crate::wire::id::{DeviceId, TaskId};
+use crate::wire::units::count;
 
 /// Runs that are looked through for those that have not ended, in runs: a device has fewer at a time.
 const LOOKED_THROUGH: u32 = 100;

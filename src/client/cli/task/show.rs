@@ -4,11 +4,12 @@ use clap::Args;
 
 use super::{create, runs, words};
 use crate::client::cli::Failure;
-use crate::client::cli::output::{NOTHING_THERE, Output, count, duration, plain, time, time_or_nothing};
+use crate::client::cli::output::{NOTHING_THERE, Output, duration, plain, time, time_or_nothing};
 use crate::client::{Client, ClientError};
 use crate::wire::api::{RunDetail, RunQuery, RunState, TaskDetail, TaskRun, WrittenOutput};
 use crate::wire::id::{RunId, TaskId};
 use crate::wire::printable;
+use crate::wire::units::count;
 
 /// Runs whose output is shown, in runs: each may have written 64 KiB that are kept.
 const OUTPUTS_MAX: usize = 20;

@@ -7,10 +7,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{runs, show, words};
 use crate::client::cli::Failure;
-use crate::client::cli::output::{Output, count, plain, time};
+use crate::client::cli::output::{Output, plain, time};
 use crate::client::{Client, ClientError};
 use crate::wire::api::{RunQuery, RunState, Task, TaskDetail, TaskRun, TaskState};
 use crate::wire::id::TaskId;
+use crate::wire::units::count;
 
 /// Pause before the task is looked at again.
 const LOOK_MILLISECONDS: u64 = 1_000;

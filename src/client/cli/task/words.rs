@@ -1,8 +1,9 @@
 //! Tasks and their runs, in words for people.
 
-use crate::client::cli::output::{NOTHING_THERE, count, plain};
+use crate::client::cli::output::{NOTHING_THERE, plain};
 use crate::fleet::task::schedule::Schedule;
 use crate::wire::api::{CreatedTask, RunCount, RunState, TaskTargets};
+use crate::wire::units::count;
 
 /// The states in the order in which they are counted up: what has ended comes first.
 const COUNTED: [RunState; 10] = [
