@@ -3,6 +3,7 @@
 //! The token carries the SHA-256 of the server's certificate, so that the device knows the server before it
 //! says anything.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::address::ServerAddress;
@@ -73,7 +74,7 @@ impl EnrollError {
         }
     }
 
-    /// Whether the server may have enrolled the device all the same, so that a use of the token may be spent.
+    /// Whether the server may have enrolled the device all the same.
     #[must_use]
     pub fn may_be_enrolled(&self) -> bool {
         matches!(self, Self::Link(..) | Self::TimedOut(_) | Self::Unexpected)
@@ -114,7 +115,9 @@ pub struct NewDevice {
     pub is_waiting: bool,
 }
 
-/// Enrols at `server`. Blocks until the server has answered or the time is up. Stores nothing.
+/// Enrols at `server`. Blocks until the server has answered or the time is up. Stores nothing but the key
+/// with which it asks, in the directory `kept_in`: when the answer does not arrive, another call asks with
+/// the same key, and the server answers it as the same device.
 ///
 /// # Errors
 /// [`EnrollError`] says why, and what to do.
@@ -123,10 +126,12 @@ pub fn enroll(
     token: &JoinToken,
     name: &str,
     key_type: KeyType,
+    kept_in: Option<&Path>,
     now: WallTime,
 ) -> Result<NewDevice, EnrollError> {
     let invitation = Fork { token: token.id, secret: token.secret };
-    enroll_at(server, ExpectedServer::Hash(token.server_certificate), &invitation, name, key_type, now)
+    let expected = ExpectedServer::Hash(token.server_certificate);
+    enroll_at(server, expected, &invitation, name, key_type, kept_in, now)
 }
 
 /// The same for a copy of a device, with the token that the server gave it: at the server that it trusts.
@@ -138,9 +143,10 @@ pub fn enroll_copy(
     trusted: ExpectedServer,
     fork: &Fork,
     key_type: KeyType,
+    kept_in: &Path,
     now: WallTime,
 ) -> Result<NewDevice, EnrollError> {
-    enroll_at(server, trusted, fork, &host::hostname(), key_type, now)
+    enroll_at(server, trusted, fork, &host::hostname(), key_type, Some(kept_in), now)
 }
 
 fn enroll_at(
@@ -149,24 +155,33 @@ fn enroll_at(
     invitation: &Fork,
     name: &str,
     key_type: KeyType,
+    kept_in: Option<&Path>,
     now: WallTime,
 ) -> Result<NewDevice, EnrollError> {
     let addresses = server.resolve().map_err(EnrollError::Resolve)?;
-    let candidate = Candidate::new(key_type, name)?;
-    let request = ToServer::Enrol(Enrol {
-        token: invitation.token,
-        secret: invitation.secret,
-        request: candidate.request.clone(),
-        name: name.to_owned(),
-    });
     let failed = |error| EnrollError::talk(server, error);
     let tls = ClientTls::new(expected, None).map_err(|error| failed(LinkError::from(error).into()))?;
     let (stream, _) = connect(&addresses, CONNECT_TIMEOUT)
         .map_err(|what| EnrollError::Unreachable(server.clone(), what))?;
     let deadline = Instant::now() + ANSWER_TIMEOUT;
     let mut talk = Talk::open(stream, &tls, deadline).map_err(failed)?;
+    let (candidate, is_known) = match kept_in {
+        Some(directory) => Candidate::to_ask(directory, &server.to_string(), key_type, name)?,
+        None => (Candidate::new(key_type, name)?, false),
+    };
+    let request = ToServer::Enrol(Enrol {
+        token: invitation.token,
+        secret: invitation.secret,
+        request: candidate.request.clone(),
+        name: name.to_owned(),
+    });
     let wanted = |answer| if let ToAgent::Enrolled(enrolled) = answer { Some(*enrolled) } else { None };
-    let enrolled = talk.ask(&request, deadline, wanted).map_err(failed)?;
+    let enrolled = talk.ask(&request, deadline, wanted).map_err(failed).inspect_err(|error| {
+        // Nobody was enrolled with it. If it stays all the same, it asks again.
+        if let (EnrollError::Refused(_), Some(directory), false) = (error, kept_in, is_known) {
+            let _ = Candidate::forget(directory);
+        }
+    })?;
     talk.close();
     let is_waiting = enrolled.is_waiting;
     Ok(NewDevice { identity: candidate.into_identity(enrolled, server.to_string(), now), is_waiting })

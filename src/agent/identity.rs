@@ -247,6 +247,29 @@ impl Identity {
     }
 }
 
+const CANDIDATE_SLOT: &str = "identity-candidate";
+
+/// A key with which a server was asked to enrol the device, until the device is enrolled.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Asking {
+    /// The server's address.
+    #[cbor(n(0), decode_with = "bounded::message")]
+    server: String,
+    /// The private key, PKCS #8, DER.
+    #[cbor(n(1), encode_with = "minicbor::bytes::encode", decode_with = "bounded::certificate")]
+    private_key: Vec<u8>,
+    /// PKCS #10 request, DER.
+    #[cbor(n(2), encode_with = "minicbor::bytes::encode", decode_with = "bounded::certificate")]
+    request: Vec<u8>,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.private_key.zeroize();
+    }
+}
+
 /// A key that has no certificate yet, and the request for one.
 pub struct Candidate {
     /// The private key, PKCS #8, DER.
@@ -262,6 +285,47 @@ impl Candidate {
     /// When the cryptographic library refuses.
     pub fn new(key_type: KeyType, name: &str) -> Result<Self, IdentityError> {
         Self::of(&KeyPair::generate_for(algorithm(key_type))?, name)
+    }
+
+    /// The key with which this server was asked before, and true; or a new one, which is durable in
+    /// `directory` when this returns: when the answer is lost, the server knows the key, and the device is
+    /// the same.
+    ///
+    /// # Errors
+    /// When the cryptographic library or the system refuses.
+    pub fn to_ask(
+        directory: &Path,
+        server: &str,
+        key_type: KeyType,
+        name: &str,
+    ) -> Result<(Self, bool), IdentityError> {
+        let slots = AbSlots::new(directory, CANDIDATE_SLOT);
+        // A torn one has asked nobody.
+        let before = slots.read().ok().flatten();
+        let before = before.and_then(|content| minicbor::decode::<Asking>(&content).ok());
+        let is_of_kind = |asking: &Asking| {
+            let key = KeyPair::try_from(asking.private_key.as_slice());
+            key.is_ok_and(|key| key.is_compatible(algorithm(key_type)))
+        };
+        if let Some(mut asking) = before.filter(|asking| asking.server == server && is_of_kind(asking)) {
+            let private_key = Zeroizing::new(std::mem::take(&mut asking.private_key));
+            return Ok((Self { private_key, request: std::mem::take(&mut asking.request) }, true));
+        }
+        let candidate = Self::new(key_type, name)?;
+        let (private_key, request) = (candidate.private_key.to_vec(), candidate.request.clone());
+        let asking = Asking { server: server.to_owned(), private_key, request };
+        let mut content = Zeroizing::new(Vec::with_capacity(SLOT_CONTENT_BYTES_MAX));
+        let _ = minicbor::encode(&asking, &mut *content);
+        slots.write(&content).map_err(IdentityError::AbSlots)?;
+        Ok((candidate, false))
+    }
+
+    /// Forgets the key [with which a server was asked](Candidate::to_ask).
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn forget(directory: &Path) -> Result<(), SlotError> {
+        AbSlots::new(directory, CANDIDATE_SLOT).remove()
     }
 
     /// Makes a request for a key that is there: PKCS #8, DER.
@@ -403,6 +467,24 @@ pub(crate) mod tests {
                 assert!(found.certificate == *known || previous == Some(known), "cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn a_key_asks_the_same_server_again_and_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let ask = |server, key_type| {
+            let (candidate, _) = Candidate::to_ask(directory.path(), server, key_type, "kiosk-17").unwrap();
+            (candidate.private_key.to_vec(), candidate.request)
+        };
+        let first = ask("one:13000", KeyType::P256);
+        assert_eq!(ask("one:13000", KeyType::P256), first);
+        let of_other_kind = ask("one:13000", KeyType::Ed25519);
+        assert_ne!(of_other_kind, first);
+        let of_other = ask("two:13000", KeyType::Ed25519);
+        assert_ne!(of_other, of_other_kind);
+        assert_eq!(ask("two:13000", KeyType::Ed25519), of_other);
+        Candidate::forget(directory.path()).unwrap();
+        assert_ne!(ask("two:13000", KeyType::Ed25519), of_other);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::collect::host;
 use super::datagram::counters::COUNTER_SLOT;
 use super::directory::{BASE_FILE, Directory, DirectoryError, STATE_SLOT};
 use super::enroll::{EnrollError, NewDevice, enroll};
-use super::identity::{Identity, IdentityError, KeyType};
+use super::identity::{Candidate, Identity, IdentityError, KeyType};
 use super::managed::own;
 use super::moving::{commit, settle, stage};
 use super::open;
@@ -268,7 +268,9 @@ fn attempt_enrolment(
     log::info!("enrolling at {server}");
     let name = name.unwrap_or_else(host::hostname);
     let at = server.clone();
-    let outcome = in_background(move || enroll(&at, &token, &name, key_type, wall_time()), signals)?;
+    let kept_in = directory.path().to_owned();
+    let enroll = move || enroll(&at, &token, &name, key_type, Some(&kept_in), wall_time());
+    let outcome = in_background(enroll, signals)?;
     let Some(enrolled) = outcome else { return Ok(Attempt::Ended) };
     let NewDevice { identity, is_waiting } = enrolled.map_err(|error| JoinError::Enrol(server, error))?;
     let _lock = directory.lock_patiently("an enrolment")?;
@@ -338,6 +340,7 @@ pub fn forget_device(directory: &Directory) -> Result<(), SlotError> {
 /// First the identity: whatever happens then, nothing of the device is used any more.
 fn moving_slots(directory: &Directory) -> Result<(), SlotError> {
     Identity::remove(directory.path())?;
+    Candidate::forget(directory.path())?;
     super::moving::discard(directory).map_err(|error| match error {
         IdentityError::AbSlots(error) => error,
         other => SlotError::Io(directory.path().to_owned(), io::Error::other(other.to_string())),
@@ -403,6 +406,7 @@ mod tests {
             AbSlots::new(directory.path(), COUNTER_SLOT).write(b"counters").unwrap();
             AbSlots::new(directory.path(), own::SLOT).write(b"{}").unwrap();
             stage(&directory, &example()).unwrap();
+            Candidate::to_ask(directory.path(), "muster.example.org", KeyType::Ed25519, "a").unwrap();
         }
         fs::write(outer.path().join(BASE_FILE), "base").unwrap();
         for below in ["spool/info", "orders", "runs/0123456789abcdef"] {

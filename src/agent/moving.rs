@@ -13,7 +13,7 @@ use super::checksummed;
 use super::datagram::counters::forget_wakes;
 use super::directory::{BASE_FILE, Directory, STATE_SLOT};
 use super::enroll::CONNECT_TIMEOUT;
-use super::identity::{Identity, IdentityError};
+use super::identity::{Candidate, Identity, IdentityError};
 use super::talk::{Talk, TalkError, connect, probed, tls_of};
 use crate::wire::message::{ErrorCode, Probe, ToServer};
 
@@ -85,10 +85,13 @@ pub fn commit(directory: &Directory, identity: &Identity) -> Result<(), Identity
     discard(directory)
 }
 
-/// The identity of before is in neither slot any more, nor anything of its server elsewhere.
+/// The identity of before is in neither slot any more, nor anything of its server elsewhere; the key that
+/// asked for this one is its own.
 fn forget_former(directory: &Directory, identity: &Identity) -> Result<(), IdentityError> {
     identity.write(directory.path())?;
-    forget_server(directory).map_err(IdentityError::AbSlots)
+    Candidate::forget(directory.path())
+        .and_then(|()| forget_server(directory))
+        .map_err(IdentityError::AbSlots)
 }
 
 /// Finishes a commit that was interrupted, and removes an identity that waits for nothing. The caller holds

@@ -87,6 +87,11 @@
 //! `token create` takes a pattern of names (`--name 'kiosk-*'`) and `--approval`: then a device waits in
 //! the list until `musterctl device approve NAME`, with its certificate in hand and nothing to see.
 //!
+//! The key with which a device asks is on its disk before it asks, and stands for the device: one that hears
+//! no answer, or ends before it has stored it, asks again, is told the same device, and uses its token once.
+//! (The gate that turns strangers away opens for any token that is valid: where the one that was used up was
+//! the only one, another has to be made, and keeps its use.)
+//!
 //! `musterctl device re-enrol NAME` prints a token that takes the record over: a machine that was made anew
 //! has its name, group, settings, tasks and history back, and the certificate of before dies at that
 //! moment.

@@ -312,7 +312,7 @@
 //! ```
 //!
 //! A device with a key of the other kind asks for a certificate for a new one behind its next sync. One a
-//! minute is issued to a device at most. The policy counts more than `key_type` in the device's file. Where
+//! minute is issued to a device at most. The policy counts more than `key_type` in the device's file. When
 //! neither is set, a device keeps the kind that it has: that of its enrolment, which `--key-type` of
 //! `muster-agent enroll`, `move` and `prepare-image` sets (`ed25519` otherwise).
 //!
@@ -336,7 +336,8 @@
 //! The token must have a use for each machine, and live until the last one has booted (`musterctl token
 //! create --uses 1000 --ttl 365d`); one that is used up or over can be replaced in the file. With
 //! `--approval` none is served before an administrator has seen it. A device whose enrolment was cut off
-//! behind the server's word takes a second use, and leaves a device that was never seen. Empty
+//! behind the server's word asks again with the same key, and is the same device, with no second use (when
+//! that was the last one, make another token: it is not used up). Empty
 //! `/etc/machine-id` in the image (machine-id(5)), so that machines that are made from it can be told apart
 //! by it.
 //!

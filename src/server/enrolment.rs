@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use super::identity::{Identity, Wanted};
 use crate::machine::command::EnrolmentOutcome;
-use crate::store::{EnrolledDevice, Enrolment, Store, StoreError, TokenRefusal};
+use crate::store::{EnrolledBefore, EnrolledDevice, Enrolment, Store, StoreError, TokenRefusal};
 use crate::wire::id::DeviceId;
 use crate::wire::message::{Enrol, Enrolled, ErrorCode, ErrorReport};
 use crate::wire::time::WallTime;
 
-/// Works on one enrolment, on a worker's thread; `wanted` is its certificate when it is a new device. `done`
-/// is called once: here when it is refused, otherwise on the store's writer, after the commit. When it has
-/// taken a record over, `taken_over` is called before.
+/// Works on one enrolment, on a worker's thread; `wanted` is its certificate when its key is that of a device
+/// that is no more. `done` is called once: here when it is refused, otherwise on the store's writer, after
+/// the commit. When it has taken a record over, `taken_over` is called before. A device that asks with the
+/// key of before, as the answer was lost, is the same device, and has used its token once.
 pub fn enrol(
     store: &Store,
     identity: &Arc<Identity>,
@@ -24,6 +25,16 @@ pub fn enrol(
     done: impl FnOnce(EnrolmentOutcome) + Send + 'static,
 ) {
     let Enrol { token, secret, name, .. } = &request;
+    let device = identity.device_of(&request.request);
+    let wanted = match store.devices().enrolled_before(device, (*token, secret), name, now) {
+        Ok(EnrolledBefore::Never) => Wanted { device, ..wanted },
+        Ok(EnrolledBefore::Over) => wanted,
+        Ok(EnrolledBefore::Answered { device: known, counter }) => {
+            let wanted = Wanted { device, counter, ..wanted };
+            return answer_again(store, identity, &request.request, *known, wanted, now, done);
+        }
+        Err(error) => return done(outcome_of(&error)),
+    };
     let (device, counter) = match store.devices().check_token(*token, secret, name, now) {
         Ok(invited) => (invited.device.unwrap_or(wanted.device), invited.counter),
         Err(error) => return done(outcome_of(&error)),
@@ -48,18 +59,46 @@ pub fn enrol(
             if enrolled.former.is_some() {
                 taken_over(enrolled.device);
             }
-            let trust = identity.trust(enrolled.device);
-            done(EnrolmentOutcome::Enrolled(Box::new(Enrolled {
-                device: enrolled.device,
-                name: enrolled.name,
-                certificate: issued.der,
-                pins: trust.pins,
-                wake_key: trust.wake_key,
-                notice_key: trust.notice_key,
-                trust_label: trust.label,
-                voucher_floor: trust.voucher_floor,
-                is_waiting: enrolled.is_waiting,
-            })));
+            done(answer(&identity, enrolled, issued.der));
+        }
+    });
+}
+
+fn answer(identity: &Identity, enrolled: EnrolledDevice, certificate: Vec<u8>) -> EnrolmentOutcome {
+    let trust = identity.trust(enrolled.device);
+    EnrolmentOutcome::Enrolled(Box::new(Enrolled {
+        device: enrolled.device,
+        name: enrolled.name,
+        certificate,
+        pins: trust.pins,
+        wake_key: trust.wake_key,
+        notice_key: trust.notice_key,
+        trust_label: trust.label,
+        voucher_floor: trust.voucher_floor,
+        is_waiting: enrolled.is_waiting,
+    }))
+}
+
+/// Gives a device that is enrolled another certificate for the same key: the first may have been lost.
+fn answer_again(
+    store: &Store,
+    identity: &Arc<Identity>,
+    request: &[u8],
+    known: EnrolledDevice,
+    wanted: Wanted,
+    now: WallTime,
+    done: impl FnOnce(EnrolmentOutcome) + Send + 'static,
+) {
+    let issued = match identity.issue(request, wanted, now) {
+        Ok(issued) => issued,
+        Err(error) => return done(refused(ErrorCode::Malformed, error.to_string())),
+    };
+    let (identity, certificate) = (identity.clone(), issued.to_stored());
+    store.devices().renew_certificate(known.device, certificate, move |stored| match stored {
+        Err(error) => done(outcome_of(&error)),
+        Ok(()) => {
+            log::info!("device {}, '{}', asked again how its enrolment ended", known.device, known.name);
+            done(answer(&identity, known, issued.der));
         }
     });
 }
@@ -131,7 +170,7 @@ mod tests {
 
     use super::*;
     use crate::machine::device_state::CertificateStatus;
-    use crate::store::NewToken;
+    use crate::store::{CreatedToken, NewToken};
     use crate::wire::id::CertificateHash;
 
     const NOW: WallTime = WallTime(1_795_514_400_000);
@@ -217,6 +256,67 @@ mod tests {
 
         let second = outcome(&fixture, request(token.secret), NOW);
         assert!(matches!(second, EnrolmentOutcome::Refused(report) if report.code == ErrorCode::TokenUsedUp));
+    }
+
+    #[test]
+    fn who_asks_again_with_the_same_key_is_the_same_device() {
+        let fixture = fixture();
+        let devices = fixture.store.devices();
+        let new_token = |device| {
+            let expires_at = WallTime(NOW.0 + 60_000);
+            let new = NewToken {
+                group: "/".into(),
+                created_at: NOW,
+                expires_at,
+                uses_max: 1,
+                device,
+                ..NewToken::default()
+            };
+            devices.create_token(new).unwrap()
+        };
+        let token = || new_token(None);
+        let (first, request) = (token(), certificate_request());
+        let ask = |token: &CreatedToken, request: &[u8], name: &str| {
+            let (token, secret) = (token.token.id, token.secret);
+            outcome(&fixture, Enrol { token, secret, request: request.to_vec(), name: name.into() }, NOW)
+        };
+        let enrolled = |outcome| match outcome {
+            EnrolmentOutcome::Enrolled(enrolled) => *enrolled,
+            other => panic!("{other:?}"),
+        };
+        let one = enrolled(ask(&first, &request, "kiosk"));
+        // The answer is lost, twice; the token has one use.
+        let _lost = enrolled(ask(&first, &request, "kiosk"));
+        let again = enrolled(ask(&first, &request, "kiosk"));
+        assert_eq!((again.device, &again.name, again.wake_key), (one.device, &one.name, one.wake_key));
+        for certificate in [&one.certificate, &again.certificate] {
+            let status = fixture.store.table().by_certificate(&CertificateHash::of(certificate));
+            assert_eq!(status, CertificateStatus::Known(one.device));
+        }
+        assert_eq!(fixture.store.table().len(), 1);
+        let used_up = ask(&first, &certificate_request(), "kiosk");
+        assert!(
+            matches!(used_up, EnrolmentOutcome::Refused(report) if report.code == ErrorCode::TokenUsedUp)
+        );
+        // Not without the secret, and not with one that was withdrawn.
+        let foreign = CreatedToken { secret: [0; 24], ..first.clone() };
+        let refused = ask(&foreign, &request, "kiosk");
+        assert!(
+            matches!(refused, EnrolmentOutcome::Refused(report) if report.code == ErrorCode::TokenUnknown)
+        );
+        devices.revoke_token(first.token.id, NOW).unwrap();
+        let refused = ask(&first, &request, "kiosk");
+        assert!(
+            matches!(refused, EnrolmentOutcome::Refused(report) if report.code == ErrorCode::TokenRevoked)
+        );
+        // A token that it does not need is not used up, and one that gives it another record does.
+        let second = token();
+        assert_eq!(enrolled(ask(&second, &request, "kiosk")).device, one.device);
+        let other = enrolled(ask(&token(), &certificate_request(), "other")).device;
+        assert_eq!(enrolled(ask(&new_token(Some(other)), &request, "kiosk")).device, other);
+        // A key of a device that was removed makes a new one.
+        devices.remove(one.device, NOW).unwrap();
+        assert_ne!(enrolled(ask(&second, &request, "kiosk")).device, one.device);
     }
 
     #[test]

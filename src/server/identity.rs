@@ -31,6 +31,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hkdf;
 use parking_lot::{Mutex, RwLock};
 use rcgen::{Issuer, KeyPair};
@@ -57,6 +58,9 @@ const TICKET_LABEL: &[u8] = b"muster ticket v1";
 
 /// Name of the directory in which an identity is kept that another took the place of.
 pub const REPLACED: &str = "identity.replaced";
+
+/// The first part of HKDF's `info` for ids of devices. None of the others begins with it.
+const DEVICE_LABEL: &[u8] = b"muster device v1";
 
 /// Purpose of a datagram key. Keys of different purpose have nothing to do with each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -329,7 +333,7 @@ impl Identity {
 
     /// Makes a whole new identity in `directory`, in place of one that is lost or stolen: devices that know
     /// the recovery key (PEM) accept it. The authority stays unless it is damaged or stolen. The files that
-    /// were there are kept as `identity.replaced`.
+    /// were there are kept as `identity.replaced`, under the passphrase when there is one.
     ///
     /// # Errors
     /// When it is not the recovery key, or the system refuses.
@@ -486,7 +490,9 @@ impl Identity {
     #[must_use]
     pub fn trust(&self, device: DeviceId) -> Trust {
         let current = self.current();
-        let key = |purpose| derive(&current.datagram_root, purpose, device);
+        let key = |purpose: DatagramPurpose| {
+            derive(&current.datagram_root, purpose.label(), &device.0.to_be_bytes())
+        };
         Trust {
             label: current.facts.label,
             pins: current.pins.clone(),
@@ -514,7 +520,7 @@ impl Identity {
     /// secret, without salt, with `purpose label ‖ device id (u64, big-endian)` as info.
     #[must_use]
     pub fn datagram_key(&self, purpose: DatagramPurpose, device: DeviceId) -> [u8; DATAGRAM_KEY_BYTES] {
-        derive(&self.current().datagram_root, purpose, device)
+        derive(&self.current().datagram_root, purpose.label(), &device.0.to_be_bytes())
     }
 
     /// The same of the former secret; `None`: there is none.
@@ -524,7 +530,15 @@ impl Identity {
         purpose: DatagramPurpose,
         device: DeviceId,
     ) -> Option<[u8; DATAGRAM_KEY_BYTES]> {
-        self.current().former_root.as_ref().map(|root| derive(root, purpose, device))
+        self.current().former_root.as_ref().map(|root| derive(root, purpose.label(), &device.0.to_be_bytes()))
+    }
+
+    /// The id of the device that asks with this certificate request, each time: one whose answer was lost
+    /// asks with the same. HKDF-SHA256 of the server secret, so that nobody else can choose it; never 0.
+    #[must_use]
+    pub fn device_of(&self, request: &[u8]) -> DeviceId {
+        let key = derive(&self.current().datagram_root, DEVICE_LABEL, digest(&SHA256, request).as_ref());
+        DeviceId(key.iter().take(size_of::<u64>()).fold(0, |id, byte| id << 8 | u64::from(*byte)).max(1))
     }
 
     /// The key of session tickets that a seed stands for: HKDF-SHA256 (RFC 5869) of the server secret,
@@ -542,9 +556,9 @@ impl Identity {
     }
 }
 
-fn derive(root: &hkdf::Prk, purpose: DatagramPurpose, device: DeviceId) -> [u8; DATAGRAM_KEY_BYTES] {
+fn derive(root: &hkdf::Prk, label: &[u8], of: &[u8]) -> [u8; DATAGRAM_KEY_BYTES] {
     let mut key = [0; DATAGRAM_KEY_BYTES];
-    let info = [purpose.label(), &device.0.to_be_bytes()];
+    let info = [label, of];
     // Both calls fail only for more than 255 blocks; a key is one.
     let filled = root.expand(&info, hkdf::HKDF_SHA256).and_then(|okm| okm.fill(&mut key));
     debug_assert!(filled.is_ok());

@@ -49,9 +49,9 @@ pub use copy::{Copied, begin_anew, copy_stopped, seal_copy};
 pub use desired_state::DesiredChange;
 pub use devices::{
     CreatedToken, DeviceCertificate, DeviceChange, DeviceChanged, DeviceSettings, DeviceStatus, Devices,
-    EnrolledDevice, Enrolment, Former, GROUP_DEPTH_MAX, GroupChange, GroupOutcome, Invited, Judged, NewToken,
-    PersistentLinkChanges, Slice, TokenRefusal, TrustCounts, UNKNOWN_MAX, UnknownDevice, Verdict,
-    WAITING_MAX, WAITING_MILLISECONDS, normal_path, table,
+    EnrolledBefore, EnrolledDevice, Enrolment, Former, GROUP_DEPTH_MAX, GroupChange, GroupOutcome, Invited,
+    Judged, NewToken, PersistentLinkChanges, Slice, TokenRefusal, TrustCounts, UNKNOWN_MAX, UnknownDevice,
+    Verdict, WAITING_MAX, WAITING_MILLISECONDS, normal_path, table,
 };
 pub use error::StoreError;
 pub use health::{Failing, LogBlocked};

@@ -120,6 +120,32 @@ fn a_first_boot_tries_until_it_is_enrolled_and_says_why_it_is_not() {
     assert!(server.end().success());
 }
 
+/// Cut off behind the server's word, whatever it was that cut: the key that asked is there and asks again.
+#[test]
+fn an_enrolment_that_is_cut_off_goes_on_as_the_same_device() {
+    let site = Site::new();
+    let server = site.server();
+    site.configure("");
+    let token = site.ctl_json(&["token", "create", "--uses", "2"])["token"].as_str().unwrap().to_owned();
+    let (at, parsed): (_, JoinToken) = (site.address.to_string().parse().unwrap(), token.parse().unwrap());
+    let lost = enroll(&at, &parsed, "kiosk", KeyType::Ed25519, Some(&site.path("agent")), now()).unwrap();
+    let enrolled = site.enroll(&token);
+    assert!(enrolled.status.success(), "{}", error_of(&enrolled));
+    assert_eq!(site.status()["device"], lost.identity.device.to_string());
+    let left = names_in(&site, "agent");
+    assert!(left.iter().all(|name| !name.contains("candidate")), "{left:?}");
+    assert_eq!(site.ctl_json(&["device", "list"]).as_array().unwrap().len(), 1);
+    assert_eq!(site.ctl_json(&["token", "list"])[0]["used"], 1);
+    let agent = site.agent_process();
+    site.sync();
+    assert!(agent.end().success());
+    // It is done: another enrolment makes another device.
+    let arguments = ["enroll", "--force", "--server", &site.address.to_string(), "--token", &site.token()];
+    assert!(site.agent(&arguments).status.success());
+    assert_eq!(site.ctl_json(&["device", "list"]).as_array().unwrap().len(), 2);
+    assert!(server.end().success());
+}
+
 /// A thousand first boots of one image, against a real server: the enrolment that each of them makes, with
 /// the one token that the image holds, from as many threads as a storm needs.
 #[test]
@@ -136,7 +162,7 @@ fn a_thousand_first_boots_of_one_image_make_a_thousand_devices() {
                     let boots = 0..BOOTS / THREADS;
                     let boot = |_| loop {
                         // A server that has too much to do is asked again, as a first boot does.
-                        match enroll(&server, &token, "kiosk", KeyType::Ed25519, now()) {
+                        match enroll(&server, &token, "kiosk", KeyType::Ed25519, None, now()) {
                             Ok(new) => break new.identity,
                             Err(error) if error.to_string().contains("busy") => {
                                 std::thread::sleep(std::time::Duration::from_millis(200));
@@ -157,7 +183,7 @@ fn a_thousand_first_boots_of_one_image_make_a_thousand_devices() {
     assert_eq!(distinct(&|at| CertificateHash::of(&enrolled[at].certificate).to_string()), 1_000);
     assert_eq!(distinct(&|at| CertificateHash::of(&enrolled[at].private_key).to_string()), 1_000);
     assert_eq!(fixture.server.store().table().len(), 1_000);
-    let late = enroll(&server, &token, "kiosk", KeyType::Ed25519, now()).unwrap_err();
+    let late = enroll(&server, &token, "kiosk", KeyType::Ed25519, None, now()).unwrap_err();
     assert!(late.to_string().contains("used up"), "{late}");
 }
 
@@ -170,7 +196,7 @@ fn a_device_enrols_and_is_known_with_any_clock() {
     let clocks = [WallTime(0), WallTime(3_600_000), year_2100, WallTime(u64::MAX)];
     let token = fixture.token(u32::try_from(clocks.len()).unwrap());
     for clock in clocks {
-        let new = enroll(&server, &token, "kiosk", KeyType::Ed25519, clock).unwrap();
+        let new = enroll(&server, &token, "kiosk", KeyType::Ed25519, None, clock).unwrap();
         verify(&server, &new.identity, false).unwrap();
     }
     assert_eq!(fixture.server.store().table().len(), clocks.len());

@@ -83,7 +83,8 @@ fn enrol(
         Ok(_) | Err(IdentityError::Damaged(..)) => {}
         Err(error) => return Err(error.into()),
     }
-    let NewDevice { identity, is_waiting } = enroll(server, token, name, key_type, wall_time())?;
+    let NewDevice { identity, is_waiting } =
+        enroll(server, token, name, key_type, Some(directory.path()), wall_time())?;
     stage(directory, &identity)?;
     commit(directory, &identity)?;
     say!("enrolled as '{}' ({}) at {}", identity.name, identity.device, identity.server);
@@ -234,14 +235,15 @@ pub(super) fn move_device(arguments: &Move) -> Result<(), CommandError> {
     let name = arguments.name.as_deref().unwrap_or(&old.name);
     let key_type = key_type(&context, arguments.key_type)?.unwrap_or_else(|| old.key_type());
     let NewDevice { identity: new, is_waiting } =
-        enroll(&server, &token, name, key_type, wall_time()).map_err(|error| stays(&not_enrolled(&error)))?;
+        enroll(&server, &token, name, key_type, Some(directory.path()), wall_time())
+            .map_err(|error| stays(&not_enrolled(&error)))?;
     say!("enrolled as '{}' ({}) at {server}", new.name, new.device);
     if is_waiting {
         say!("{}", waits(&new));
     }
     moving::verify(&server, &new, is_waiting).map_err(|why| {
         stays(&format!(
-            "{server} enrolled it, but does not answer it as it should: {why} (a use of the token is spent; there, remove device '{}' and make a new token)",
+            "{server} enrolled it, but does not answer it as it should: {why} (there, it is device '{}': asked again, with a new token where that one is used up, it is the same; or remove it there)",
             new.name
         ))
     })?;
@@ -291,10 +293,12 @@ pub(super) fn move_device(arguments: &Move) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Why there is no new device, and what became of the token.
+/// Why there is no new device here, and what to do.
 fn not_enrolled(error: &EnrollError) -> String {
     match error.may_be_enrolled() {
-        true => format!("{error} (a use of the token may be spent: look at 'musterctl token list' there)"),
+        true => format!(
+            "{error} (it may be enrolled there all the same: asked again, with a new token where that one is used up, it is the same device)"
+        ),
         false => error.to_string(),
     }
 }
@@ -314,11 +318,11 @@ mod tests {
     use crate::wire::message::{ErrorCode, ErrorReport};
 
     #[test]
-    fn the_token_is_named_when_it_may_be_spent_and_only_then() {
+    fn a_device_that_may_be_enrolled_all_the_same_is_told_so_and_no_other() {
         let lost = not_enrolled(&EnrollError::TimedOut("b:13000".into()));
-        assert!(lost.contains("a use of the token may be spent"), "{lost}");
+        assert!(lost.contains("it may be enrolled there all the same"), "{lost}");
         let report = ErrorReport { code: ErrorCode::TokenExpired, message: "the token has expired".into() };
         let refused = not_enrolled(&EnrollError::Refused(report));
-        assert!(!refused.contains("may be spent"), "{refused}");
+        assert!(!refused.contains("may be enrolled"), "{refused}");
     }
 }

@@ -25,7 +25,8 @@ impl Agent {
         );
         let server = self.connection.server();
         let key_type = self.own.key_type(&self.settings, &self.identity);
-        let begun = self.helpers.fork(server, expected_of(&self.identity), fork, key_type);
+        let begun =
+            self.helpers.fork(server, expected_of(&self.identity), fork, key_type, self.directory.path());
         if let Err(error) = begun {
             self.not_forked(now, &format!("no thread to enrol anew: {error}"));
         }

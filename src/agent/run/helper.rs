@@ -84,10 +84,11 @@ impl Helpers {
         trusted: ExpectedServer,
         fork: Fork,
         key_type: KeyType,
+        data: &Path,
     ) -> io::Result<()> {
-        let server = server.clone();
+        let (server, data) = (server.clone(), data.to_owned());
         self.spawn("fork", move || {
-            let enrolled = enroll_copy(&server, trusted, &fork, key_type, wall_time());
+            let enrolled = enroll_copy(&server, trusted, &fork, key_type, &data, wall_time());
             Outcome::Forked(enrolled.map_err(|error| error.to_string()).and_then(|new| {
                 moving::verify(&server, &new.identity, new.is_waiting)?;
                 Ok(Box::new(new.identity))

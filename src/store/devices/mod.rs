@@ -32,7 +32,7 @@ pub(super) use rows::{id_of, number_of};
 pub(super) use states::{set_desired_digest, set_section};
 pub(super) use status::reasons_of;
 pub use status::{DeviceStatus, Judged, Slice, Verdict};
-pub use token::{CreatedToken, Invited, NewToken, TokenRefusal};
+pub use token::{CreatedToken, EnrolledBefore, Invited, NewToken, TokenRefusal};
 pub use trust::TrustCounts;
 
 use super::DEFAULT_INTERVAL_SECONDS;

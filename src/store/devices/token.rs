@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, Row, params};
 
-use super::{Devices, InMemory, group, rows};
+use super::{Devices, EnrolledDevice, InMemory, group, rows};
 use crate::machine::token::TokenLife;
 use crate::machine::wall_clock::Stretch;
 use crate::store::error::StoreError;
@@ -109,6 +109,23 @@ pub struct Invited {
     pub counter: u32,
 }
 
+/// The end of an enrolment that is asked for once more, or for the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnrolledBefore {
+    /// Nobody has asked with this key.
+    Never,
+    /// It was enrolled.
+    Answered {
+        /// The device as it is now.
+        device: Box<EnrolledDevice>,
+        /// Counter of the next certificate.
+        counter: u32,
+    },
+    /// The device was removed or its record taken over, or the token is one to take another record over: the
+    /// key stands for that device no more.
+    Over,
+}
+
 /// A token that was just made: the only time that its secret is seen.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CreatedToken {
@@ -209,6 +226,37 @@ impl Devices {
                 counter: rows::highest_counter(&reader, number)?.saturating_add(TAKE_OVER_STEP),
             }),
         }
+    }
+
+    /// Whether the device of this id, which stands for the key that it asks with, was enrolled before: its
+    /// answer was lost. A token that it has used up is good for that. Uses nothing up.
+    ///
+    /// # Errors
+    /// As for [`Devices::check_token`].
+    pub fn enrolled_before(
+        &self,
+        device: DeviceId,
+        (id, secret): (TokenId, &[u8; TOKEN_SECRET_BYTES]),
+        name: &str,
+        now: WallTime,
+    ) -> Result<EnrolledBefore, StoreError> {
+        let reader = self.database.reader()?;
+        let sql = "SELECT number, removed_at IS NULL AND certificate_floor = 0 FROM devices WHERE id = ?1";
+        let found: Option<(i64, bool)> = reader.perhaps(sql, [device], |row| row.try_into())?;
+        Ok(match found {
+            None => EnrolledBefore::Never,
+            Some((_, false)) => EnrolledBefore::Over,
+            Some((number, true)) => {
+                match check(&reader, id, secret, name, now) {
+                    // It takes another record over.
+                    Ok(invitation) if invitation.device.is_some() => return Ok(EnrolledBefore::Over),
+                    Ok(_) | Err(StoreError::Token(TokenRefusal::UsedUp)) => {}
+                    Err(error) => return Err(error),
+                }
+                let counter = rows::highest_counter(&reader, number)?.saturating_add(1);
+                EnrolledBefore::Answered { device: Box::new(rows::enrolled(&reader, number)?), counter }
+            }
+        })
     }
 
     pub(super) fn change_tokens<T: Send + 'static>(

@@ -105,7 +105,7 @@ fn enrol_one(server: &str, token: &JoinToken, number: usize) -> Result<Identity,
     let address = server.parse().map_err(Failure::when("enrol a device"))?;
     let begun = Instant::now();
     loop {
-        match enroll(&address, token, &format!("device-{number}"), KeyType::Ed25519, WallTime(1)) {
+        match enroll(&address, token, &format!("device-{number}"), KeyType::Ed25519, None, WallTime(1)) {
             Ok(new) => return Ok(new.identity),
             // It has more to do than it can, and says so or hangs up.
             Err(EnrollError::Later(_) | EnrollError::Link { .. }) if begun.elapsed() < ENROL_TIMEOUT => {

@@ -70,7 +70,7 @@ fn enrol_one(server: &ServerAddress, token: &JoinToken, device: usize) -> Result
     loop {
         let now = Clock::new().now().wall;
         let outcome =
-            enroll(server, token, &super::name(device), KeyType::Ed25519, now).map(|new| new.identity);
+            enroll(server, token, &super::name(device), KeyType::Ed25519, None, now).map(|new| new.identity);
         let wait = match &outcome {
             Err(EnrollError::Later(seconds)) => u64::from(*seconds),
             Err(EnrollError::Unreachable { .. } | EnrollError::Link { .. }) => 1,
