@@ -109,14 +109,9 @@ impl Contents {
         passphrase: Option<&Passphrase>,
     ) -> Result<Vec<(&'static str, Zeroizing<String>)>, IdentityError> {
         let text_of = |(name, bytes): (&'static str, &[u8])| {
-            let text = match passphrase.filter(|_| is_secret(name)) {
-                Some(passphrase) => {
-                    let sealed = passphrase.seal(name, bytes).map_err(super::certificates::crypto)?;
-                    to_pem(LABEL_SEALED, &sealed)
-                }
-                None => to_pem(label_of(name), bytes),
-            };
-            Ok((name, text))
+            let sealed =
+                passphrase.filter(|_| is_secret(name)).map(|passphrase| seal(passphrase, name, bytes));
+            Ok((name, sealed.unwrap_or_else(|| Ok(to_pem(label_of(name), bytes)))?))
         };
         let five: [(&'static str, &[u8]); 5] = [
             (CA_CERTIFICATE, &self.ca_certificate),
@@ -137,6 +132,29 @@ impl Contents {
         }
         Ok(texts)
     }
+}
+
+fn seal(passphrase: &Passphrase, name: &str, content: &[u8]) -> Result<Zeroizing<String>, IdentityError> {
+    let sealed = passphrase.seal(name, content).map_err(super::certificates::crypto)?;
+    Ok(to_pem(LABEL_SEALED, &sealed))
+}
+
+/// Puts the keys in a directory that nobody reads any more under the passphrase, as far as they are in clear
+/// and whole.
+fn seal_plain(directory: &Path, passphrase: &Passphrase) -> Result<(), IdentityError> {
+    for name in [CA_KEY, SERVER_KEY, SERVER_SECRET].into_iter().chain(MORE).filter(|name| is_secret(name)) {
+        let path = directory.join(name);
+        // One that can't be read is lost: that is why another identity was made.
+        let text = fs::read_to_string(&path).map(Zeroizing::new).unwrap_or_default();
+        let Some(key) = from_pem(label_of(name), &text).map(Zeroizing::new) else { continue };
+        let sealed = seal(passphrase, name, &key)?;
+        let written = File::create(&path).and_then(|mut file| {
+            file.write_all(sealed.as_bytes())?;
+            file.sync_all()
+        });
+        written.map_err(io("write", &path))?;
+    }
+    Ok(())
 }
 
 fn io<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> IdentityError + use<'a> {
@@ -185,8 +203,8 @@ pub(super) fn settle(directory: &Path) -> Result<(), IdentityError> {
 }
 
 /// Gives the directory these contents, whole or not at all: they are made ready beside it and durable, and
-/// then take its place. `aside` is what the former contents are called afterwards; `None`: they go. `after`
-/// is called after each step, for tests.
+/// then take its place. `aside` is what the former contents are called afterwards, their keys under the
+/// passphrase, when there is one; `None`: they go. `after` is called after each step, for tests.
 pub(super) fn write(
     place: &Place,
     contents: &Contents,
@@ -227,6 +245,9 @@ pub(super) fn write(
     match aside {
         Some(aside) if exists(&former)? => {
             remove(aside)?;
+            if let Some(passphrase) = &place.passphrase {
+                seal_plain(&former, passphrase)?;
+            }
             rename(&former, aside)
         }
         _ => remove(&former),

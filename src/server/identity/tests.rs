@@ -333,6 +333,18 @@ fn the_recovery_key_vouches_for_the_next_key_and_for_a_whole_new_identity() {
     assert_eq!(check(&synced, &anew.chain()), Ok(()));
     let recovered = anew;
     assert!(directory.with_file_name(REPLACED).join("ca-key.pem").exists());
+    // With a passphrase what is put aside is under it, though it was not.
+    let replaced = directory.with_file_name(REPLACED);
+    let place = under(&directory, "words");
+    drop(Identity::recover(place, &key, Recovery { is_stolen: false, above: u32::MAX - 9 }, NOW).unwrap());
+    for entry in fs::read_dir(&replaced).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        assert!(
+            !text.contains("BEGIN PRIVATE KEY") && !text.contains("BEGIN MUSTER SERVER SECRET"),
+            "{text}"
+        );
+    }
+    assert_eq!(Identity::open(under(&replaced, "words")).unwrap().pins(), recovered.pins());
     assert_ne!(
         recovered.datagram_key(DatagramPurpose::Wake, DeviceId(1)),
         identity.datagram_key(DatagramPurpose::Wake, DeviceId(1))
