@@ -51,6 +51,37 @@ pub fn check_file(setting: &str, path: &Path) -> Result<(), PathProblem> {
     read.map_err(|error| problem(setting, path, format_args!("can't be read: {error}")))
 }
 
+/// Opens a file that holds a secret and is its owner's alone. As PostgreSQL has it with its key, one that
+/// belongs to root may be read by a group, too: so does a service that is not root. A pipe has no such bits.
+///
+/// # Errors
+/// When the system refuses, or others can read or change the file: with the chmod(1) that helps.
+#[cfg(feature = "server")]
+pub fn open_private(path: &Path) -> io::Result<std::fs::File> {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = std::fs::File::open(path)?;
+    let about = file.metadata()?;
+    let (mode, allowed) = (about.mode() & 0o777, if about.uid() == 0 { 0o640 } else { 0o600 });
+    if about.is_file() && mode & !allowed & 0o077 != 0 {
+        return Err(io::Error::other(format!(
+            "it has mode {mode:03o}, so others can reach the secret in it: run 'chmod {:03o} {}'",
+            mode & allowed,
+            path.display()
+        )));
+    }
+    Ok(file)
+}
+
+/// Looks whether a file can be read that holds a secret ([`open_private`]).
+///
+/// # Errors
+/// With the setting and the reason.
+#[cfg(feature = "server")]
+pub fn check_private(setting: &str, path: &Path) -> Result<(), PathProblem> {
+    let read = open_private(path).map(drop);
+    read.map_err(|error| problem(setting, path, format_args!("can't be read: {error}")))
+}
+
 /// Looks whether a Unix socket's path is short enough, wherever it is.
 ///
 /// # Errors

@@ -82,6 +82,10 @@
 //! pinned, signs a voucher for the key in the files, at each start and whenever the files change. So an
 //! ACME client may renew them every 60 days, with the same key or another, and no device notices.
 //!
+//! A key, or a passphrase (below), that others can read is refused, at the start, at a reload and by
+//! `check-config`: as with PostgreSQL, the file has mode 0600, or 0640 when it belongs to root, so that a
+//! service reads it by its group. A running server goes on with the files that it has.
+//!
 //! # Joining
 //!
 //! `token create` takes a pattern of names (`--name 'kiosk-*'`) and `--approval`: then a device waits in

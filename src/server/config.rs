@@ -23,7 +23,9 @@ pub use crate::configuration::{ConfigError, parse_address};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::machine::device_state::STORED_INTERVAL_SECONDS_MAX;
 use crate::machine::rate::EventRate;
-use crate::paths::{PathProblem, check_directory, check_file, check_socket, check_socket_length};
+use crate::paths::{
+    PathProblem, check_directory, check_file, check_private, check_socket, check_socket_length,
+};
 
 /// The port of both protocols, when an address names none.
 pub const DEFAULT_PORT: u16 = 13_000;
@@ -458,8 +460,11 @@ impl Config {
         problems.truncate(1);
         problems.extend(self.check_admin_socket().err());
         if let Some((certificate, key)) = self.tls.files() {
-            let files = [("tls.certificate", certificate), ("tls.key", key)];
-            problems.extend(files.iter().filter_map(|(setting, path)| check_file(setting, path).err()));
+            problems.extend(check_file("tls.certificate", certificate).err());
+            problems.extend(check_private("tls.key", key).err());
+        }
+        if let Some(path) = self.identity.passphrase_path() {
+            problems.extend(check_private("identity.passphrase_file", path).err());
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::config::TlsConfig;
 use super::identity::{Identity, IdentityError};
+use crate::paths::open_private;
 use crate::reactor::channel::{ChannelError, ServerTls, certificate_from_pem, private_key_from_pem};
 use crate::wire::certificate::public_key_info;
 use crate::wire::id::CertificateHash;
@@ -170,12 +171,11 @@ fn unusable(certificate: &Path, key: &Path, why: &dyn std::fmt::Display) -> TlsF
 }
 
 fn read(certificate: &Path, key: &Path) -> Result<Texts, TlsFilesError> {
-    let read = |path: &Path| {
+    let read = |path: &Path, file: io::Result<File>| {
         let mut bytes = Zeroizing::new(Vec::new());
-        File::open(path)
-            .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
+        file.and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
             .map_err(|error| TlsFilesError::Io { path: path.to_owned(), error })?;
         Ok(bytes)
     };
-    Ok(Texts { certificate: read(certificate)?, key: read(key)? })
+    Ok(Texts { certificate: read(certificate, File::open(certificate))?, key: read(key, open_private(key))? })
 }

@@ -1,6 +1,7 @@
 //! The server's certificate through its life: rotated with a device that is there, with one that is away,
 //! lost, stolen, and in front of it one of another authority.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -114,6 +115,14 @@ fn shown(site: &Site) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Runs the agent until the device has stored the certificates that it is to know, and has said so.
+fn ready(site: &Site) -> Running {
+    let agent = site.agent_process();
+    site.sync();
+    eventually("the device has named what it trusts", || is_ready(site));
+    agent
+}
+
 #[test]
 fn a_device_that_is_there_stays_in_sync_through_a_rotation() {
     let (site, _server) = Site::enrolled();
@@ -172,12 +181,7 @@ fn a_device_that_is_there_stays_in_sync_through_a_rotation() {
 fn a_switch_that_would_lose_devices_is_refused_with_their_names() {
     let (site, _server) = Site::enrolled();
     site.configure("");
-    {
-        let agent = site.agent_process();
-        site.sync();
-        eventually("the device has named what it trusts", || is_ready(&site));
-        agent.end();
-    }
+    ready(&site).end();
     step(&site, &["prepare"]);
     let human = site.ctl_human(&["certificate", "status"]);
     assert!(human.contains("0 of 1 (0 %)") && human.contains("1: kiosk"), "{human}");
@@ -190,9 +194,7 @@ fn a_switch_that_would_lose_devices_is_refused_with_their_names() {
     let why = refused(&site, &["retire"]);
     assert!(why.contains("could not come back") && why.contains("(kiosk)"), "{why}");
     // Until then the former key vouches for the new one.
-    let _agent = site.agent_process();
-    site.sync();
-    eventually("the device has both pins", || is_ready(&site));
+    let _agent = ready(&site);
     step(&site, &["retire"]);
     site.sync();
 }
@@ -202,12 +204,7 @@ fn a_device_that_was_away_for_all_of_it_comes_back_by_the_recovery_pin() {
     let (site, _server) = Site::enrolled();
     site.configure("");
     let key = recovery_key(&site);
-    {
-        let agent = site.agent_process();
-        site.sync();
-        eventually("the device has the recovery pin", || is_ready(&site));
-        agent.end();
-    }
+    ready(&site).end();
     let status = step(&site, &["prepare", "--recovery-key-file", &key]);
     assert_eq!((&status["recoverable"], &status["is_next_vouched"]), (&1.into(), &true.into()));
     step(&site, &["switch"]);
@@ -217,9 +214,7 @@ fn a_device_that_was_away_for_all_of_it_comes_back_by_the_recovery_pin() {
     let checked = site.agent(&["check"]);
     let told = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(told.contains("is vouched for by one of the 2 stored copies"), "{told}");
-    let _agent = site.agent_process();
-    site.sync();
-    eventually("the device has the new pins", || is_ready(&site));
+    let _agent = ready(&site);
     assert_eq!(site.status()["pins"][0], retired["current_sha256"]);
 
     // In the eyes of others.
@@ -248,9 +243,7 @@ fn a_lost_server_key_is_replaced_without_a_visit_and_a_stolen_one_is_worth_nothi
     let (site, server) = Site::enrolled();
     site.configure("");
     let key = recovery_key(&site);
-    let agent = site.agent_process();
-    site.sync();
-    eventually("the device has the recovery pin", || is_ready(&site));
+    let agent = ready(&site);
     // A rotation, so that the key that is stolen has a voucher of its own.
     step(&site, &["prepare", "--recovery-key-file", &key]);
     site.sync();
@@ -325,6 +318,18 @@ fn a_certificate_of_ones_own_authority_is_renewed_with_new_keys_unnoticed() {
         site.sync();
     }
     assert!(site.status()["last_error"].is_null());
+    // A key that others can read is named, by the check and by the server, which goes on with the one it has.
+    let key = site.path("tls.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let checked = musterd(&["check-config", "--config", &config]).output().unwrap();
+    let why = error_of(&checked);
+    assert!(
+        why.contains("tls.key: ") && why.contains("it has mode 644") && why.contains("run 'chmod 6"),
+        "{why}"
+    );
+    server.signal(rustix::process::Signal::HUP);
+    eventually("the server says so", || site.log("server.log").contains("it has mode 644"));
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     // Files that don't belong together change nothing.
     std::fs::copy(site.path("ca.key"), site.path("tls.key")).unwrap();
     server.signal(rustix::process::Signal::HUP);

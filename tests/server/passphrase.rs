@@ -1,5 +1,7 @@
 //! The server's private keys on the disk: in clear, under a passphrase, and what a thief of each copy reads.
 
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -28,6 +30,13 @@ fn in_clear(paths: &[PathBuf]) -> Vec<String> {
     found
 }
 
+/// A file that its owner alone can read.
+fn write_private(path: &Path, text: &str) {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
 fn identity(data: &Path, words: &[&str]) -> Command {
     let mut command = musterd(&[&["identity"], words].concat());
     command.arg("--data").arg(data);
@@ -44,7 +53,7 @@ impl Place {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (data, passphrase) = (directory.path().join("data"), directory.path().join("passphrase"));
-        std::fs::write(&passphrase, "correct horse\n").unwrap();
+        write_private(&passphrase, "correct horse\n");
         Self { directory, data, passphrase }
     }
 
@@ -102,7 +111,10 @@ fn without_the_passphrase_or_with_another_nothing_starts_and_each_is_told_what_t
     assert!(error.contains("is under another passphrase"), "{error}");
     std::fs::remove_file(&place.passphrase).unwrap();
     let error = place.refused(&place.configured());
-    assert!(error.contains("can't be read from") && error.contains("passphrase"), "{error}");
+    assert!(error.contains("can't be read") && error.contains("passphrase"), "{error}");
+    std::fs::write(&place.passphrase, "correct horse\n").unwrap();
+    let error = place.refused(&place.configured());
+    assert!(error.contains("identity.passphrase_file: ") && error.contains("run 'chmod 6"), "{error}");
     let error = place.refused("[identity]\npassphrase_file = \"credential:muster\"\n");
     assert!(error.contains("LoadCredentialEncrypted=muster:FILE"), "{error}");
 }
@@ -112,7 +124,7 @@ fn a_credential_of_the_unit_is_a_passphrase() {
     let place = Place::new();
     let credentials = place.directory.path().join("credentials");
     std::fs::create_dir(&credentials).unwrap();
-    std::fs::write(credentials.join("muster"), "from the TPM").unwrap();
+    write_private(&credentials.join("muster"), "from the TPM");
     let file = place.directory.path().join("musterd.toml");
     std::fs::write(&file, "[identity]\npassphrase_file = \"credential:muster\"\n").unwrap();
     let mut command = musterd(&["run", "--listen", "127.0.0.1:0", "--udp", "127.0.0.1:0"]);
@@ -131,7 +143,7 @@ fn a_credential_of_the_unit_is_a_passphrase() {
 fn the_passphrase_is_changed_and_taken_away_while_the_server_is_stopped() {
     let place = Place::new();
     let (old, new) = (place.passphrase.to_str().unwrap(), place.directory.path().join("new"));
-    std::fs::write(&new, "battery staple\n").unwrap();
+    write_private(&new, "battery staple\n");
     let new = new.to_str().unwrap();
     let server = place.start("");
     let error = fail(&mut identity(&place.data, &["protect", "--passphrase-file", old]));

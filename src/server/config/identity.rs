@@ -1,6 +1,6 @@
 //! `[identity]`: how long certificates live, what becomes of copies, how the server's own keys are kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -32,6 +32,13 @@ impl Default for IdentityConfig {
             clones: ClonePolicy::default(),
             passphrase_file: None,
         }
+    }
+}
+
+impl IdentityConfig {
+    /// The file of the passphrase, where it is one that others than the unit itself can look at.
+    pub(super) fn passphrase_path(&self) -> Option<&Path> {
+        self.passphrase_file.as_deref().filter(|path| Passphrase::is_file(path))
     }
 }
 

@@ -13,7 +13,6 @@
 //! | 21..33 | nonce |
 //! | 33.. | the content, sealed, and 16 bytes of its tag |
 
-use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write as _};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -22,6 +21,8 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use aws_lc_rs::{pbkdf2, rand};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
+
+use crate::paths::open_private;
 
 const VERSION: u8 = 1;
 const SALT: std::ops::Range<usize> = 5..21;
@@ -97,8 +98,14 @@ impl Passphrase {
         Self(Zeroizing::new(words.to_vec()))
     }
 
-    /// Reads the first line of a file. `-` is standard input, where a person is asked; `credential:NAME` is a
-    /// credential of the unit that this process was started by.
+    /// Whether it is read from a file of the administrator's own: no standard input, no credential.
+    #[must_use]
+    pub fn is_file(from: &Path) -> bool {
+        from != Path::new("-") && !from.to_str().is_some_and(|text| text.starts_with(CREDENTIAL))
+    }
+
+    /// Reads the first line of a file, which nobody else may read. `-` is standard input, where a person is
+    /// asked; `credential:NAME` is a credential of the unit that this process was started by.
     ///
     /// # Errors
     /// When there is no such file, or nothing of use in it.
@@ -107,7 +114,7 @@ impl Passphrase {
         let failed = |error| PassphraseError::Io { from: shown.clone(), error };
         let line = match from.to_str() {
             Some("-") => ask().map_err(failed)?,
-            _ => first_line(File::open(path_of(from)?).map_err(failed)?).map_err(failed)?,
+            _ => first_line(open_private(&path_of(from)?).map_err(failed)?).map_err(failed)?,
         };
         match line.is_empty() || line.len() >= PASSPHRASE_BYTES_MAX {
             true => Err(PassphraseError::Length(shown)),
@@ -201,6 +208,8 @@ fn first_line(mut from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     const NAME: &str = "server-key.pem";
@@ -237,6 +246,10 @@ mod tests {
     fn a_passphrase_is_the_first_line_of_its_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("passphrase");
+        std::fs::write(&path, "anybody's").unwrap();
+        let error = Passphrase::read(&path).unwrap_err().to_string();
+        assert!(error.contains("it has mode 6") && error.contains("run 'chmod 6"), "{error}");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         for (text, words) in [("two words\n", "two words"), ("a\r\nb\n", "a"), (" a ", " a ")] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(Passphrase::read(&path).unwrap(), Passphrase::new(words.as_bytes()), "{text:?}");
