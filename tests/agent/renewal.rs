@@ -6,36 +6,19 @@ use std::time::Duration;
 
 use muster::agent::identity::Identity;
 use muster::server::Server;
-use muster::server::config::Config;
 use muster::wire::certificate::KeyType;
 use serde_json::Value;
 
 use crate::kit::{AGENT, Program, Site, copy_directory, error_of, eventually, skipped, stored, wait_for};
 
-/// Starts a server whose certificates live this long, as the site's.
-fn serve(site: &Site, life: Duration) -> Server {
-    let mut config = Config::in_directory(site.path("server"));
-    config.listen = site.address;
-    config.udp = Some(([127, 0, 0, 1], 0).into());
-    config.journal.segment_bytes = 1 << 20;
-    config.journal.retention_bytes = 64 << 20;
-    config.identity.device_certificate_life = life;
-    Server::start(config).unwrap()
-}
-
 /// A server, and a device of it that has enrolled and whose link stays.
 fn enrolled(life: Duration) -> (Site, Server) {
     let site = Site::new();
-    let server = serve(&site, life);
+    let server = site.serve(life);
     site.enrol();
     site.ctl_json(&["device", "set", "kiosk", "--keep-connected", "on"]);
     site.configure("");
     (site, server)
-}
-
-/// The number of the certificate that the device's disk has.
-fn number(site: &Site) -> u64 {
-    site.status()["certificate"]["number"].as_u64().unwrap_or(0)
 }
 
 /// The number of the certificate that the server knows the device by.
@@ -47,7 +30,7 @@ fn known_number(site: &Site) -> u64 {
 #[track_caller]
 fn wait_for_number(site: &Site, least: u64) {
     eventually(&format!("certificate {least} is used ({})", site.status()), || {
-        number(site) >= least && known_number(site) >= least
+        site.certificate_number() >= least && known_number(site) >= least
     });
 }
 
@@ -65,7 +48,7 @@ fn a_running_agent_renews_again_and_again_and_no_event_is_missing() {
     let agent = site.agent_process();
     let mut promised = Vec::new();
     let mut program = Program::connect(&site);
-    while number(&site) < 4 {
+    while site.certificate_number() < 4 {
         let messages = vec![format!("event {}", promised.len())];
         promised.extend(program.emit("warning", &messages).into_iter().zip(messages));
         assert!(promised.len() < 100_000, "it never renews: {}", site.status());
@@ -120,7 +103,7 @@ fn an_agent_that_is_killed_at_any_moment_of_a_renewal_comes_back() {
     }
     let agent = site.agent_process();
     site.sync();
-    let reached = number(&site);
+    let reached = site.certificate_number();
     wait_for_number(&site, reached + 1);
     assert!(agent.end().success());
     server.drain().unwrap();
@@ -131,7 +114,7 @@ fn a_server_that_was_restored_from_before_the_renewal_lets_the_device_in() {
     let (site, server) = enrolled(Duration::from_secs(3));
     server.drain().unwrap();
     copy_directory(&site.path("server"), &site.path("backup"));
-    let server = serve(&site, Duration::from_secs(3));
+    let server = site.serve(Duration::from_secs(3));
     let agent = site.agent_process();
     wait_for_number(&site, 2);
     assert!(agent.end().success());
@@ -140,14 +123,14 @@ fn a_server_that_was_restored_from_before_the_renewal_lets_the_device_in() {
     std::fs::rename(site.path("backup"), site.path("server")).unwrap();
 
     // From before it, and with a life in which nothing more is renewed.
-    let server = serve(&site, Duration::from_secs(1_000));
+    let server = site.serve(Duration::from_secs(1_000));
     assert_eq!(known_number(&site), 1);
-    let before = number(&site);
+    let before = site.certificate_number();
     let agent = site.agent_process();
     site.sync();
     eventually("it is known by the certificate that it has", || known_number(&site) >= before.max(2));
     // An expired one is renewed, which is the only thing that may have happened to it.
-    assert!(number(&site) >= before);
+    assert!(site.certificate_number() >= before);
     assert!(agent.end().success());
     server.drain().unwrap();
 }
@@ -161,7 +144,7 @@ fn a_device_that_was_restored_from_before_the_renewal_is_let_in() {
     assert!(agent.end().success());
     std::fs::remove_dir_all(site.path("agent")).unwrap();
     std::fs::rename(site.path("copy"), site.path("agent")).unwrap();
-    assert_eq!(number(&site), 1);
+    assert_eq!(site.certificate_number(), 1);
     let known = known_number(&site);
     let agent = site.agent_process();
     site.sync();
@@ -180,7 +163,7 @@ fn a_copy_that_shows_the_old_certificate_in_turn_with_the_renewed_one_is_noticed
     wait_for_number(&site, 2);
     assert!(agent.end().success());
     server.drain().unwrap();
-    let server = serve(&site, Duration::from_secs(1_000));
+    let server = site.serve(Duration::from_secs(1_000));
     let renewals = site.events("muster", "certificate_renewed").len();
     eventually("two machines are suspected", || {
         for name in ["copy", "agent"] {
@@ -219,7 +202,7 @@ fn a_policy_brings_a_fleet_to_p256_and_back() {
 #[test]
 fn the_kind_that_enroll_was_told_stays_until_a_policy_says_otherwise() {
     let site = Site::new();
-    let server = serve(&site, Duration::from_secs(4));
+    let server = site.serve(Duration::from_secs(4));
     let address = site.address.to_string();
     let enroll = |token: &str, key_type| {
         site.agent(&[
@@ -291,7 +274,7 @@ fn a_certificate_below_the_floor_is_refused_in_words() {
         UPDATE certificates SET hash = randomblob(32), counter = 2;";
     file.execute_batch(taken_over).unwrap();
     drop(file);
-    let server = serve(&site, Duration::from_secs(1_000));
+    let server = site.serve(Duration::from_secs(1_000));
     let _agent = site.agent_process();
     let refused = site.refused(1, &["sync"]);
     assert!(refused.contains("has taken this device's record over"), "{refused}");

@@ -220,6 +220,13 @@ fn open_stream(server: &AdminServer, bytes: &[u8]) -> (UnixStream, String) {
     (stream, String::from_utf8(head).unwrap())
 }
 
+/// The same this many times: each is answered well.
+fn open_streams(server: &AdminServer, bytes: &[u8], number: usize) -> Vec<(UnixStream, String)> {
+    let streams: Vec<_> = (0..number).map(|_| open_stream(server, bytes)).collect();
+    assert!(streams.iter().all(|(_, head)| head.starts_with("HTTP/1.1 200 ")));
+    streams
+}
+
 fn used(server: &AdminServer, limit: &str) -> (u64, u64) {
     let status = server.client().status().unwrap();
     let limit = status.limits.iter().find(|found| found.name == limit).unwrap();
@@ -230,8 +237,7 @@ fn used(server: &AdminServer, limit: &str) -> (u64, u64) {
 fn followers_have_a_limit_of_their_own_and_the_next_one_is_told() {
     let server = AdminServer::start();
     let request = request("GET /v1/events/follow", "");
-    let mut followers: Vec<_> = (0..FOLLOWERS_MAX).map(|_| open_stream(&server, &request)).collect();
-    assert!(followers.iter().all(|(_, head)| head.starts_with("HTTP/1.1 200 ")));
+    let mut followers = open_streams(&server, &request, FOLLOWERS_MAX);
     let refused = ask(&server, "GET /v1/events/follow", "");
     assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains(r#""code":"busy""#), "{refused}");
     let ran = server.refused(1, &["event", "follow"]);
@@ -250,8 +256,7 @@ fn requests_that_wait_for_devices_have_a_limit_too() {
     let device = server.enrol("silent");
     server.script(device, None);
     let request = request("POST /v1/syncs", r#"{"all":true,"wait":true,"timeout_seconds":3600}"#);
-    let mut waiting: Vec<_> = (0..WAITS_MAX).map(|_| open_stream(&server, &request)).collect();
-    assert!(waiting.iter().all(|(_, head)| head.starts_with("HTTP/1.1 200 ")));
+    let mut waiting = open_streams(&server, &request, WAITS_MAX);
     let refused = server.refused(1, &["device", "sync", "--all", "--wait"]);
     assert!(refused.contains("16 requests wait for devices already"), "{refused}");
     assert_eq!(server.calls().len(), WAITS_MAX, "who is refused calls nobody");
@@ -265,7 +270,7 @@ fn a_client_that_finds_no_place_is_told_and_served_when_there_is_one() {
     let server = AdminServer::start();
     // Idle clients: each has asked once, and keeps its connection for fifteen seconds.
     let request = b"GET /v1/groups HTTP/1.1\r\nhost: x\r\n\r\n";
-    let mut idle: Vec<_> = (0..CONNECTIONS_MAX).map(|_| open_stream(&server, request)).collect();
+    let mut idle = open_streams(&server, request, CONNECTIONS_MAX);
     let refused = server.refused(1, &["status"]);
     assert!(refused.contains("64 clients use the administration socket already"), "{refused}");
     drop(idle.pop());

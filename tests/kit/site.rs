@@ -5,7 +5,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
+use muster::server::Server;
+use muster::server::config::Config;
 use serde_json::Value;
 
 use super::{AGENT, Running, TIMEOUT, error_of, eventually, free_udp_port, musterctl, musterd};
@@ -73,6 +76,22 @@ impl Site {
             self.ctl(&["status"]).status.success()
         });
         server
+    }
+
+    /// Starts a server in the test's process, whose certificates for devices live this long.
+    pub(crate) fn serve(&self, life: Duration) -> Server {
+        let mut config = Config::in_directory(self.path("server"));
+        config.listen = self.address;
+        config.udp = Some(([127, 0, 0, 1], 0).into());
+        config.journal.segment_bytes = 1 << 20;
+        config.journal.retention_bytes = 64 << 20;
+        config.identity.device_certificate_life = life;
+        Server::start(config).unwrap()
+    }
+
+    /// The number of the certificate that the device has.
+    pub(crate) fn certificate_number(&self) -> u64 {
+        self.status()["certificate"]["number"].as_u64().unwrap_or(0)
     }
 
     /// Starts the agent, and waits until it listens.

@@ -3,9 +3,6 @@
 
 use std::time::Duration;
 
-use muster::server::Server;
-use muster::server::config::Config;
-
 use crate::clock_steps::FakeClock;
 use crate::kit::{Site, error_of, eventually, now};
 
@@ -22,22 +19,6 @@ fn set(clock: &FakeClock, seconds: i64) {
     clock.set(seconds - i64::try_from(now().0 / 1_000).unwrap());
 }
 
-/// A server in the test's process, whose certificates for devices live this long.
-fn serve(site: &Site, life: Duration) -> Server {
-    let mut config = Config::in_directory(site.path("server"));
-    config.listen = site.address;
-    config.udp = Some(([127, 0, 0, 1], 0).into());
-    config.journal.segment_bytes = 1 << 20;
-    config.journal.retention_bytes = 64 << 20;
-    config.identity.device_certificate_life = life;
-    Server::start(config).unwrap()
-}
-
-/// The number of the certificate that the device has.
-fn number(site: &Site) -> u64 {
-    site.status()["certificate"]["number"].as_u64().unwrap_or(0)
-}
-
 fn is_synced(site: &Site) -> bool {
     site.agent(&["sync"]).status.success()
 }
@@ -48,7 +29,7 @@ fn a_device_in_1970_or_2100_enrols_syncs_delivers_and_renews() {
         let site = Site::new();
         let Some(clock) = FakeClock::of(&site, "agent.clock") else { return };
         set(&clock, year);
-        let server = serve(&site, Duration::from_secs(4));
+        let server = site.serve(Duration::from_secs(4));
         let (address, token) = (site.address.to_string(), site.token());
         let arguments = ["enroll", "--server", &address, "--name", "kiosk", "--token", &token];
         let enrolled = site.agent_command(&arguments).envs(clock.environment()).output().unwrap();
@@ -59,16 +40,16 @@ fn a_device_in_1970_or_2100_enrols_syncs_delivers_and_renews() {
             eventually(&format!("it syncs in {year}"), || is_synced(&site));
             assert!(site.emit("info", "hello").status.success());
             site.wait_until_confirmed();
-            let certificate = number(&site);
+            let certificate = site.certificate_number();
             eventually(&format!("it renews in {year}"), || {
                 site.agent(&["sync"]);
-                number(&site) > certificate
+                site.certificate_number() > certificate
             });
             assert!(agent.end().success());
         }
         // From here on its certificate lasts.
         server.drain().unwrap();
-        let server = serve(&site, Duration::from_secs(365 * 86_400));
+        let server = site.serve(Duration::from_secs(365 * 86_400));
         let agent = site.agent_process_with(&clock.environment());
         eventually("its clock is a reason of its status, and nothing else", || {
             site.agent(&["sync"]);

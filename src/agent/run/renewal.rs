@@ -106,7 +106,8 @@ impl Agent {
         Identity::read_enrolled(self.directory.path()).map_err(|error| error.to_string())
     }
 
-    fn be(&mut self, identity: Identity) {
+    /// The device is this one from now on, as the server sees it.
+    pub(super) fn be(&mut self, identity: Identity) {
         self.identity = identity;
         self.identity.forget_private_key();
         self.judge_key();

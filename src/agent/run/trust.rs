@@ -4,7 +4,6 @@
 use super::Agent;
 use crate::agent::identity::{Identity, IdentityError};
 use crate::agent::talk::tls_of;
-use crate::machine::credentials::Credential;
 use crate::reactor::channel::ChannelError;
 use crate::wire::message::Trust;
 use crate::wire::time::Now;
@@ -50,15 +49,13 @@ impl Agent {
         identity.wake_key = trust.wake_key;
         identity.notice_key = trust.notice_key;
         // Of two certificates the one that is shown stays that.
-        let is_newest = identity.certificate == self.identity.certificate;
-        let shown = if is_newest { Credential::Newest } else { Credential::Previous };
-        let shown = identity.clone().showing(shown).unwrap_or_else(|| identity.clone());
+        let shown = identity.clone().showing(self.machine.shown_certificate());
+        let shown = shown.unwrap_or_else(|| identity.clone());
         let tls = tls_of(&shown)?;
         identity.write(self.directory.path())?;
         self.datagrams.set_keys(identity.wake_key, identity.notice_key);
         self.connection.set_tls(tls);
-        self.identity = shown;
-        self.identity.forget_private_key();
+        self.be(shown);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 use super::link::Link;
 use super::state::{Action, LinkEnd};
 use super::{ANSWER_SECONDS_MAX, AgentMachine};
-use crate::machine::credentials::Credentials;
+use crate::machine::credentials::{Credential, Credentials};
 use crate::wire::message::{ErrorCode, Renew, Renewed, SyncReason, ToServer};
 use crate::wire::time::{Moment, Now};
 
@@ -30,6 +30,12 @@ impl AgentMachine {
     /// Whether the certificate before the last renewal is still stored. To be said once, at the start.
     pub fn set_previous_certificate(&mut self, is_stored: bool) {
         self.credentials = Credentials::new(is_stored);
+    }
+
+    /// The one of its certificates that the next link shows.
+    #[must_use]
+    pub fn shown_certificate(&self) -> Credential {
+        self.credentials.shown()
     }
 
     /// The device's key is of another kind than the settings say, or is not any more: with `true` a

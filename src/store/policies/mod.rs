@@ -70,7 +70,7 @@ impl Policies {
         let (path, application) = (normal_path(path)?, checked_name(application)?);
         self.change(move |connection, revision| {
             let group = devices::find_group(connection, &path)?;
-            rows::set(connection, group, &application, &new, revision, now)?;
+            rows::set(connection, rows::Holder::Group(group), &application, &new, revision, now)?;
             renew(connection, devices::members(connection, &path)?, revision)
         })
     }
@@ -101,7 +101,7 @@ impl Policies {
         let application = checked_name(application)?;
         self.change(move |connection, revision| {
             let number = devices::number_of(connection, device)?;
-            rows::set_own(connection, number, &application, &new, revision, now)?;
+            rows::set(connection, rows::Holder::Device(number), &application, &new, revision, now)?;
             renew(connection, [number], revision)
         })
     }

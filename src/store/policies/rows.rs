@@ -140,37 +140,39 @@ fn check(connection: &Connection, application: &str, new: &NewSettings) -> Resul
     Err(StoreError::UnknownApplication { application: application.to_owned(), known: names.join(", ") })
 }
 
-pub(super) fn set(
-    connection: &Connection,
-    group: i64,
-    application: &str,
-    new: &NewSettings,
-    revision: u64,
-    now: WallTime,
-) -> Result<(), StoreError> {
-    check(connection, application, new)?;
-    let sql = "INSERT OR REPLACE INTO policies (group_id, application, settings, locks, drift, revision, changed_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    let locks: Vec<_> = new.locks.iter().map(ToString::to_string).collect();
-    let (drift, revision) = (new.drift.map(drift_name), revision.cast_signed());
-    let values = params![group, application, json(&new.settings), json(&locks), drift, revision, now];
-    connection.run(sql, values).map(drop)
+/// Holder of settings, by its number.
+#[derive(Clone, Copy)]
+pub(super) enum Holder {
+    Group(i64),
+    Device(i64),
 }
 
-pub(super) fn set_own(
+pub(super) fn set(
     connection: &Connection,
-    number: i64,
+    holder: Holder,
     application: &str,
     new: &NewSettings,
     revision: u64,
     now: WallTime,
 ) -> Result<(), StoreError> {
     check(connection, application, new)?;
-    let sql =
-        "INSERT OR REPLACE INTO own_settings (device, application, settings, drift, revision, changed_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let (settings, locks) = (json(&new.settings), new.locks.iter().map(ToString::to_string));
     let (drift, revision) = (new.drift.map(drift_name), revision.cast_signed());
-    connection.run(sql, (number, application, json(&new.settings), drift, revision, now)).map(drop)
+    let changed = match holder {
+        Holder::Group(group) => {
+            let sql = "INSERT OR REPLACE INTO policies (group_id, application, settings, locks, drift, revision, changed_at)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            let locks = json(&locks.collect::<Vec<_>>());
+            connection.run(sql, params![group, application, settings, locks, drift, revision, now])
+        }
+        Holder::Device(number) => {
+            let sql =
+                "INSERT OR REPLACE INTO own_settings (device, application, settings, drift, revision, changed_at)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            connection.run(sql, (number, application, settings, drift, revision, now))
+        }
+    };
+    changed.map(drop)
 }
 
 fn json(value: &impl serde::Serialize) -> String {
