@@ -118,27 +118,35 @@ impl Selection {
         })
     }
 
-    /// The names of the tags that a device has.
+    /// The names of the tags that a device has. The index is not read for it unless some tag has a rule.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn tags_of(&self, device: DeviceId, moment: Moment) -> Result<Vec<String>, StoreError> {
-        self.ask(|index, connection| {
-            let scope = self.scope(index, connection, moment);
-            let number = number_of(connection, device)?;
-            let sql = "SELECT tag FROM device_tags WHERE device = ?1";
-            let given: Vec<i64> = connection.all(sql, [number], |row| row.get(0))?;
-            let mut names = Vec::new();
-            for tag in tags(connection)? {
-                let rule = tag.rule.as_deref().map(stored).transpose()?.filter(|_| !given.contains(&tag.id));
-                let has_it = match (rule, index.place(number)) {
-                    (Some(rule), Some(place)) => Question::new(scope, &rule)?.lets_through(place),
-                    _ => given.contains(&tag.id),
-                };
-                names.extend(has_it.then_some(tag.name));
+        let reader = self.devices.database().reader()?;
+        let number = number_of(&reader, device)?;
+        let sql = "SELECT tag FROM device_tags WHERE device = ?1";
+        let given: Vec<i64> = reader.all(sql, [number], |row| row.get(0))?;
+        let (mut names, mut rules) = (Vec::new(), Vec::new());
+        for tag in tags(&reader)? {
+            match tag.rule {
+                _ if given.contains(&tag.id) => names.push(tag.name),
+                Some(rule) => rules.push((tag.name, stored(&rule)?)),
+                None => {}
             }
-            Ok(names)
-        })
+        }
+        if !rules.is_empty() {
+            self.ask(|index, connection| {
+                let (scope, place) = (self.scope(index, connection, moment), index.place(number));
+                for (name, rule) in rules {
+                    let question = Question::new(scope, &rule)?;
+                    names.extend(place.is_some_and(|place| question.lets_through(place)).then_some(name));
+                }
+                Ok(())
+            })?;
+            names.sort_unstable();
+        }
+        Ok(names)
     }
 
     /// Gives a filter a name, or a name another filter; waits until that is durable.

@@ -169,6 +169,9 @@ fn tags_are_given_taken_and_follow_their_rules() {
     let moment = Moment { now: WallTime(5), present_since: WallTime(0) };
     assert_eq!(fleet.selection().tags_of(d, moment).unwrap(), ["old"]);
     assert_eq!(fleet.selection().tags_of(a, moment).unwrap(), ["Kiosk"]);
+    assert_eq!(tag(&fleet, &[d], false), Ok(1));
+    assert_eq!(fleet.selection().tags_of(d, moment).unwrap(), ["Kiosk", "old"]);
+    assert_eq!(tag(&fleet, &[d], true), Ok(1));
     named(&fleet, 3, "another");
     assert_eq!(fleet.selection().tags_of(d, moment).unwrap(), [""; 0]);
     fleet.devices().remove(a, WallTime(1)).unwrap();
