@@ -10,7 +10,7 @@
 //! let server = muster::Server::start(config)?;
 //! assert!(server.is_first_start());
 //!
-//! let mut client = muster::Client::new(muster::Address { socket: server.admin_socket() })?;
+//! let mut client = muster::Client::new(muster::Address::Socket(server.admin_socket()))?;
 //! let created = client.create_token(&Default::default())?;
 //! assert!(created.token.starts_with("muster1-"));
 //! server.drain()?;

@@ -1,10 +1,9 @@
 //! Installed applications: how far each is spread, and on which devices.
 
-use axum::extract::State;
-
+use super::access::{May, See};
 use super::error::ApiError;
 use super::extract::{Query, page};
-use super::{Admin, Answer};
+use super::{AdminContext, Answer};
 use crate::store::query::{self, ApplicationFilter, DeviceKey};
 use crate::wire::api::{ApplicationQuery, Installation, InstalledApplication, Page};
 
@@ -18,19 +17,29 @@ fn filter(asked: &ApplicationQuery) -> Result<ApplicationFilter, ApiError> {
 }
 
 pub(super) async fn list(
-    State(shared): Admin,
+    May { shared, scope, .. }: May<See>,
     Query(asked): Query<ApplicationQuery>,
 ) -> Answer<Page<InstalledApplication>> {
     let filter = filter(&asked)?;
     let page = page(asked.limit, asked.cursor)?;
-    shared.answer(move |context| Ok(query::applications(&*context.store.reader()?, &filter, &page)?)).await
+    let work = move |context: &AdminContext| {
+        let reader = context.store.reader()?;
+        scope.device_or_fleet(&reader, asked.device.as_deref())?;
+        Ok(query::applications(&reader, &filter, &page)?)
+    };
+    shared.answer(work).await
 }
 
 pub(super) async fn installations(
-    State(shared): Admin,
+    May { shared, scope, .. }: May<See>,
     Query(asked): Query<ApplicationQuery>,
 ) -> Answer<Page<Installation>> {
     let filter = filter(&asked)?;
     let page = page(asked.limit, asked.cursor)?;
-    shared.answer(move |context| Ok(query::installations(&*context.store.reader()?, &filter, &page)?)).await
+    let work = move |context: &AdminContext| {
+        let reader = context.store.reader()?;
+        scope.device_or_fleet(&reader, asked.device.as_deref())?;
+        Ok(query::installations(&reader, &filter, &page)?)
+    };
+    shared.answer(work).await
 }

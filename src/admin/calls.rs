@@ -9,20 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::Shared;
+use super::access::{May, Operate, Scope};
 use super::connection::stopped;
 use super::context::{AdminContext, Calls};
 use super::error::ApiError;
 use super::extract::Body;
 use super::lines::{self, LinesSender};
-use super::selection::{filter, moment};
+use super::selection::moment;
 use super::why::record_of;
-use super::{Admin, Shared};
 use crate::fleet::filter::quoted;
 use crate::store::{StoreError, query};
 use crate::wire::api::{
@@ -35,13 +35,13 @@ use crate::wire::id::DeviceId;
 const PIECE_OUTCOMES_MAX: usize = 512;
 
 pub(super) async fn call(
-    State(shared): Admin,
+    May { shared, scope, .. }: May<Operate>,
     Body(request): Body<CallRequest>,
 ) -> Result<Response, ApiError> {
     let seconds = check(&request)?;
     let (reason, waits) = (reason(&request), request.wait);
     let place = if waits { Some(shared.capacity.wait()?) } else { None };
-    let devices = shared.run(move |context| find(context, &request)).await?;
+    let devices = shared.run(move |context| find(context, &scope, &request)).await?;
     let (sink, outcomes) = mpsc::unbounded_channel();
     let mut operation = None;
     if !devices.is_empty() {
@@ -84,17 +84,18 @@ fn reason(request: &CallRequest) -> WakeReason {
 }
 
 /// The devices to call, each once. A name that nobody has is refused before anybody is.
-fn find(context: &AdminContext, request: &CallRequest) -> Result<Vec<DeviceId>, ApiError> {
+fn find(context: &AdminContext, scope: &Scope, request: &CallRequest) -> Result<Vec<DeviceId>, ApiError> {
     if request.devices.is_empty() {
         let group = request.group.as_deref().map(|path| format!("group:{}", quoted(path)));
-        let filter = filter(group.as_deref().or(request.filter.as_deref()))?;
+        request.group.as_deref().map(|path| scope.group(path)).transpose()?;
+        let filter = scope.filter(group.as_deref().or(request.filter.as_deref()))?;
         return Ok(context.store.selection().ids(&filter, moment(context))?);
     }
     let reader = context.store.reader()?;
     let mut seen = HashSet::new();
     let mut devices = Vec::new();
     for name in &request.devices {
-        let device = query::device_id(&reader, name)?;
+        let device = scope.device(&reader, name)?;
         if record_of(context, device).is_waiting() {
             return Err(StoreError::Waits(name.clone()).into());
         }

@@ -1,6 +1,7 @@
 //! Connections of administrators: HTTP/1.1 with deadlines, a bounded number at once.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -21,10 +23,11 @@ use super::capacity::{CONNECTIONS_MAX, Capacity};
 use super::error::ApiError;
 use super::listen::AdminListener;
 use super::stall::{STALL_SECONDS_MAX, StallGuard};
+use crate::fleet::access::Grant;
 use crate::wire::api::{ErrorCode, REQUEST_BODY_BYTES_MAX};
 
 /// Longest time of a request's head; also the time that an idle connection is kept.
-const HEAD_SECONDS_MAX: u64 = 15;
+pub(super) const HEAD_SECONDS_MAX: u64 = 15;
 
 /// Most of a head that is kept: the longest cursor, and the longest filter, which is three times as long
 /// there.
@@ -44,10 +47,37 @@ const REFUSALS_MAX: usize = 8;
 const REFUSED_HEAD_SECONDS_MAX: u64 = 2;
 
 /// Longest time of requests in flight when the server stops.
-const STOP_SECONDS_MAX: u64 = 3;
+pub(super) const STOP_SECONDS_MAX: u64 = 3;
 
 /// Pause after accept(2) failed for want of something, such as descriptors.
-const ACCEPT_PAUSE_MILLISECONDS: u64 = 100;
+pub(super) const ACCEPT_PAUSE_MILLISECONDS: u64 = 100;
+
+/// The one who asks, as the audit has it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Caller {
+    pub(super) actor: String,
+    pub(super) origin: String,
+    /// The address, over the network.
+    pub(super) address: Option<IpAddr>,
+    /// Their rights; nothing: it is not known who they are.
+    pub(super) grant: Option<Grant>,
+}
+
+impl Caller {
+    /// A user of this machine.
+    fn at_socket(stream: &UnixStream) -> Self {
+        let actor = match stream.peer_cred() {
+            Ok(peer) => format!("uid {}", peer.uid()),
+            Err(error) => format!("unknown ({error})"),
+        };
+        Self { actor, origin: "unix".to_owned(), address: None, grant: Some(Grant::everything()) }
+    }
+
+    /// Somebody who has not signed in yet.
+    pub(super) fn from_network(address: IpAddr) -> Self {
+        Self { actor: String::new(), origin: address.to_string(), address: Some(address), grant: None }
+    }
+}
 
 /// Accepts and serves until `stopping`, then lets what is in flight end.
 pub(super) async fn serve(
@@ -88,13 +118,12 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(converse(
-                    stream,
-                    router.clone(),
-                    head_seconds_max,
-                    stopping.clone(),
-                    permit,
-                ));
+                let caller = Caller::at_socket(&stream);
+                let served = converse(stream, caller, router.clone(), head_seconds_max, stopping.clone());
+                connections.spawn(async move {
+                    served.await;
+                    drop(permit);
+                });
             }
             Err(error) => {
                 log::warn!("administration: can't accept a connection: {error}");
@@ -153,15 +182,16 @@ pub(super) async fn stopped(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
 }
 
-async fn converse(
-    stream: UnixStream,
+pub(super) async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    caller: Caller,
     router: Router,
     head_seconds_max: u64,
     stopping: watch::Receiver<bool>,
-    permit: OwnedSemaphorePermit,
 ) {
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(caller.clone());
         let answer = match too_long(&request) {
             None => Ok(router.call(request)),
             Some(refusal) => Err(refusal),
@@ -197,5 +227,4 @@ async fn converse(
     if let Err(error) = ended {
         log::debug!("administration: a connection ended: {error}");
     }
-    drop(permit);
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use axum::body::Bytes;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
+use super::network::Network;
 use crate::journal::ReadError;
 use crate::machine::device_state::LinkRef;
 use crate::reactor::Clock;
@@ -38,6 +39,8 @@ pub struct AdminContext {
     pub backups: Arc<dyn Backups>,
     /// The server's certificate.
     pub certificates: Arc<dyn Certificates>,
+    /// The port for administrators, when there is one.
+    pub network: Option<Network>,
     /// Facts that do not change while the server runs.
     pub info: ServerInfo,
     /// The journal's durable position, sent whenever it rises: wakes followers.

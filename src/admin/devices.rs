@@ -1,13 +1,12 @@
 //! Devices.
 
-use axum::extract::State;
-
+use super::Answer;
+use super::access::{Admit, May, Operate, See};
 use super::context::AdminContext;
 use super::error::ApiError;
 use super::extract::{Body, Path};
 use super::selection::moment;
 use super::why::{address, next_slot, notify_persistent, persistent_by, record_of, udp_port};
-use super::{Admin, Answer};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::fleet::presence::{Presence, presence};
 use crate::fleet::ring::begin_of;
@@ -19,7 +18,7 @@ use crate::wire::api::{
     Approval, Certificate, Device, DeviceChange, DeviceDetail, Interval, Keep, Link, SectionStatus, Spool,
     StatisticSeries, StatusReason, Timestamp,
 };
-use crate::wire::id::Epoch;
+use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::section::Section;
 use crate::wire::statistics::Number;
 use crate::wire::time::WallTime;
@@ -68,12 +67,22 @@ fn certificate_of(certificate: &DeviceCertificate, record: &DeviceState) -> Cert
     }
 }
 
-pub(super) async fn show(State(shared): Admin, Path(name): Path<String>) -> Answer<DeviceDetail> {
-    shared.answer(move |context| load_detail(context, name)).await
+pub(super) async fn show(
+    May { shared, scope, .. }: May<See>,
+    Path(name): Path<String>,
+) -> Answer<DeviceDetail> {
+    shared.answer(move |context| load_detail(context, scope.device(&context.store.reader()?, &name)?)).await
 }
 
-fn load_detail(context: &AdminContext, name: String) -> Result<DeviceDetail, ApiError> {
-    let detail = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?;
+/// A device, as a list shows it.
+pub(super) fn shown(context: &AdminContext, name: String) -> Result<Device, ApiError> {
+    let row = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row;
+    let record = record_of(context, row.device);
+    Ok(to_api(context, row, &record))
+}
+
+fn load_detail(context: &AdminContext, device: DeviceId) -> Result<DeviceDetail, ApiError> {
+    let detail = query::device(&*context.store.reader()?, &DeviceKey::Id(device))?;
     let record = record_of(context, detail.row.device);
     let sections = Section::ALL.map(|section| {
         // Memory and disk say the same but for the moment between a sync's commit and its reply.
@@ -110,19 +119,22 @@ fn load_detail(context: &AdminContext, name: String) -> Result<DeviceDetail, Api
 }
 
 pub(super) async fn change(
-    State(shared): Admin,
+    May { shared, scope, .. }: May<Operate>,
     Path(name): Path<String>,
     Body(change): Body<DeviceChange>,
 ) -> Answer<Device> {
     if change.is_empty() {
         return Err(ApiError::invalid("nothing to change: give a name, group, keep_connected or interval"));
     }
+    if let Some(group) = &change.group {
+        scope.group(group)?;
+    }
     if let Some(Interval::Seconds(seconds)) = change.interval {
         check_interval(seconds)?;
     }
     let change = store_change(change);
     let work = move |context: &AdminContext| {
-        let device = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row.device;
+        let device = scope.device(&context.store.reader()?, &name)?;
         let changed = context.store.devices().change(device, change)?;
         context.links.settings_changed(device);
         notify_persistent(context, &changed.persistent);
@@ -151,14 +163,17 @@ pub(super) fn store_change(change: DeviceChange) -> store::DeviceChange {
 
 /// Lets a device in that waits.
 pub(super) async fn approve(
-    State(shared): Admin,
+    May { shared, scope, .. }: May<Operate>,
     Path(name): Path<String>,
     Body(approval): Body<Approval>,
 ) -> Answer<Device> {
+    if let Some(group) = &approval.group {
+        scope.group(group)?;
+    }
     let change =
         store::DeviceChange { name: approval.name, group: approval.group, ..store::DeviceChange::default() };
     let work = move |context: &AdminContext| {
-        let device = query::device_id(&*context.store.reader()?, &name)?;
+        let device = scope.device(&context.store.reader()?, &name)?;
         let changed = context.store.devices().approve(device, change)?;
         notify_persistent(context, &changed.persistent);
         // Tasks take newcomers along.
@@ -171,10 +186,13 @@ pub(super) async fn approve(
     shared.answer(work).await
 }
 
-pub(super) async fn remove(State(shared): Admin, Path(name): Path<String>) -> Answer<Device> {
+pub(super) async fn remove(
+    May { shared, scope, .. }: May<Admit>,
+    Path(name): Path<String>,
+) -> Answer<Device> {
     let work = move |context: &AdminContext| {
-        let row = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row;
-        let device = row.device;
+        let device = scope.device(&context.store.reader()?, &name)?;
+        let row = query::device(&*context.store.reader()?, &DeviceKey::Id(device))?.row;
         let record = record_of(context, device);
         let removed = context.store.devices().remove(device, context.clock.now().wall)?;
         if let Some(link) = removed.and_then(|record| record.link) {

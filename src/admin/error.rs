@@ -1,7 +1,10 @@
 //! Refusals: a code, a status and one line of text.
 
+use std::fmt;
+
 use axum::Json;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use crate::fleet::filter::FilterError;
@@ -29,10 +32,22 @@ impl ApiError {
     }
 }
 
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, Json(ErrorBody { error: self.0 })).into_response()
+        let mut response = (status, Json(ErrorBody { error: self.0.clone() })).into_response();
+        if self.0.code == ErrorCode::Unauthenticated {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        // For the audit, which sees answers alone.
+        response.extensions_mut().insert(self.0);
+        response
     }
 }
 
@@ -54,17 +69,20 @@ impl From<StoreError> for ApiError {
             | StoreError::NoTask(_)
             | StoreError::NoRun(_)
             | StoreError::NoLabel { .. }
+            | StoreError::NoApiToken(_)
             | StoreError::NoToken(_) => Self::new(ErrorCode::NotFound, message),
             StoreError::NameTaken(_)
             | StoreError::TooManyPersistent { .. }
             | StoreError::UnknownApplication { .. }
             | StoreError::BadSettings { .. }
+            | StoreError::TooManyApiTokens(_)
             | StoreError::TooManyTasks { .. }
             | StoreError::TooManyLabels { .. }
             | StoreError::NotWaiting(_)
             | StoreError::Waits(_)
             | StoreError::GroupRefused(_) => Self::new(ErrorCode::Conflict, message),
             StoreError::BadName(_)
+            | StoreError::BadApiTokenName(_)
             | StoreError::BadGroup(_)
             | StoreError::BadTask(_)
             | StoreError::BadLabel(_)

@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use axum::extract::State;
-
+use super::Answer;
+use super::access::{May, Scope, See};
 use super::context::{AdminContext, Deleted, LogRecord};
 use super::error::ApiError;
 use super::extract::{Query, limit};
-use super::{Admin, Answer};
 use crate::machine::record::{self, OWN_EPOCH};
 use crate::store::query::{self, DeviceKey};
 use crate::store::{Reader, StoreError};
@@ -85,7 +84,7 @@ fn unreadable(received_at: WallTime, body: &[u8], error: &EventError) -> Event {
 }
 
 /// The device that is meant: known, or the id of one that was removed, whose events are still there.
-pub(super) fn device_id(context: &AdminContext, name: &str) -> Result<DeviceId, ApiError> {
+fn device_id(context: &AdminContext, name: &str) -> Result<DeviceId, ApiError> {
     match query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name.to_owned())) {
         Ok(detail) => Ok(detail.row.device),
         Err(error @ (StoreError::NoDevice(_) | StoreError::DeviceRemoved(_))) => {
@@ -93,6 +92,16 @@ pub(super) fn device_id(context: &AdminContext, name: &str) -> Result<DeviceId, 
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The device whose events are wanted; nothing: those of all.
+pub(super) fn wanted_device(
+    context: &AdminContext,
+    scope: &Scope,
+    name: Option<String>,
+) -> Result<Option<DeviceId>, ApiError> {
+    scope.device_or_fleet(&context.store.reader()?, name.as_deref())?;
+    name.map(|name| device_id(context, &name)).transpose()
 }
 
 /// Fills in what the devices are called.
@@ -116,7 +125,10 @@ pub(super) fn name_devices(reader: &Reader, events: &mut [EventRecord]) -> Resul
     Ok(())
 }
 
-pub(super) async fn list(State(shared): Admin, Query(asked): Query<EventQuery>) -> Answer<Page<EventRecord>> {
+pub(super) async fn list(
+    May { shared, scope, .. }: May<See>,
+    Query(asked): Query<EventQuery>,
+) -> Answer<Page<EventRecord>> {
     let limit = limit(asked.limit)?;
     let before = match &asked.cursor {
         None => None,
@@ -124,7 +136,7 @@ pub(super) async fn list(State(shared): Admin, Query(asked): Query<EventQuery>) 
     };
     let work = move |context: &AdminContext| {
         let filter = Filter {
-            device: asked.device.map(|name| device_id(context, &name)).transpose()?,
+            device: wanted_device(context, &scope, asked.device)?,
             severity: asked.severity,
             since: asked.since.map_or(WallTime(0), |Timestamp(since)| since),
         };

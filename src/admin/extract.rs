@@ -37,15 +37,8 @@ pub(super) struct Body<T>(pub(super) T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = match Bytes::from_request(request, state).await {
-            Ok(bytes) => bytes,
-            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                let text = format!("the body is longer than {REQUEST_BODY_BYTES_MAX} bytes");
-                return Err(ApiError::new(ErrorCode::TooLarge, text));
-            }
-            Err(rejection) => return Err(ApiError::invalid(one_line(&rejection.body_text()))),
-        };
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let bytes = whole_body(request).await?;
         let body = axum::Json::<T>::from_bytes(&bytes);
         let axum::Json(body) =
             body.map_err(|rejection| ApiError::invalid(one_line(&rejection.body_text())))?;
@@ -53,6 +46,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let text = std::str::from_utf8(&bytes).unwrap_or_default();
         strict::check(text).map_err(|error| ApiError::invalid(error.to_string()))?;
         Ok(Self(body))
+    }
+}
+
+/// The bytes of a body, as far as they are allowed.
+pub(super) async fn whole_body(request: Request) -> Result<Bytes, ApiError> {
+    match Bytes::from_request(request, &()).await {
+        Ok(bytes) => Ok(bytes),
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let text = format!("the body is longer than {REQUEST_BODY_BYTES_MAX} bytes");
+            Err(ApiError::new(ErrorCode::TooLarge, text))
+        }
+        Err(rejection) => Err(ApiError::invalid(one_line(&rejection.body_text()))),
     }
 }
 

@@ -8,16 +8,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
 use axum::response::Response;
 use tokio::sync::watch;
 
+use super::Shared;
+use super::access::{May, See};
 use super::connection::stopped;
 use super::error::ApiError;
-use super::events::{Filter, device_id, name_devices};
+use super::events::{Filter, name_devices, wanted_device};
 use super::extract::Query;
 use super::lines::{self, LinesSender};
-use super::{Admin, Shared};
 use crate::journal::ReadError;
 use crate::wire::api::{FollowLine, FollowQuery};
 
@@ -35,15 +35,12 @@ const SIGN_OF_LIFE_SECONDS: u64 = 15;
 const READ_INTERVAL_MILLISECONDS: u64 = 20;
 
 pub(super) async fn follow(
-    State(shared): Admin,
+    May { shared, scope, .. }: May<See>,
     Query(asked): Query<FollowQuery>,
 ) -> Result<Response, ApiError> {
     let place = shared.capacity.follower()?;
     let (context, name) = (shared.context.clone(), asked.device);
-    let device = match name {
-        None => None,
-        Some(name) => Some(shared.pool.run(move || device_id(&context, &name)).await?),
-    };
+    let device = shared.pool.run(move || wanted_device(&context, &scope, name)).await?;
     let durable = shared.context.log.durable();
     let from = asked.from.unwrap_or(durable);
     if from > durable {

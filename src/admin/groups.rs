@@ -1,23 +1,27 @@
 //! Groups.
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 
+use super::access::{Author, May, See};
 use super::devices::check_interval;
 use super::error::ApiError;
 use super::extract::{Body, Query, page};
 use super::why::notify_persistent;
-use super::{Admin, AdminContext, Answer, Created};
+use super::{AdminContext, Answer, Created};
 use crate::store::{self, GroupChange, query};
 use crate::store::{GroupOutcome, StoreError};
 use crate::wire::api::{Group, GroupMove, GroupRemoval, Keep, NewGroup, Page, PageQuery, SettingsChanged};
 
-pub(super) async fn create(State(shared): Admin, Body(new): Body<NewGroup>) -> Created<NewGroup> {
+pub(super) async fn create(
+    May { shared, scope, .. }: May<Author>,
+    Body(new): Body<NewGroup>,
+) -> Created<NewGroup> {
     if let Some(seconds) = new.interval_seconds {
         check_interval(seconds)?;
     }
     let work = move |context: &AdminContext| {
+        scope.group(&new.path)?;
         let path = store::normal_path(&new.path)?;
         let change = GroupChange {
             interval_seconds: new.interval_seconds.map(Some),
@@ -29,14 +33,27 @@ pub(super) async fn create(State(shared): Admin, Body(new): Body<NewGroup>) -> C
     Ok((StatusCode::CREATED, Json(shared.run(work).await?)))
 }
 
-pub(super) async fn list(State(shared): Admin, Query(asked): Query<PageQuery>) -> Answer<Page<Group>> {
+pub(super) async fn list(
+    May { shared, scope, .. }: May<See>,
+    Query(asked): Query<PageQuery>,
+) -> Answer<Page<Group>> {
     let page = page(asked.limit, asked.cursor)?;
-    shared.answer(move |context| Ok(query::groups(&*context.store.reader()?, &page)?)).await
+    let work = move |context: &AdminContext| {
+        let mut page = query::groups(&*context.store.reader()?, &page)?;
+        page.items.retain(|group| scope.allows(&group.path));
+        Ok(page)
+    };
+    shared.answer(work).await
 }
 
 /// Moves a group, or says how many devices that would give other settings.
-pub(super) async fn rename(State(shared): Admin, Body(asked): Body<GroupMove>) -> Answer<SettingsChanged> {
+pub(super) async fn rename(
+    May { shared, scope, .. }: May<Author>,
+    Body(asked): Body<GroupMove>,
+) -> Answer<SettingsChanged> {
     let work = move |context: &AdminContext| {
+        scope.group(&asked.from)?;
+        scope.group(&asked.to)?;
         let moved = context.store.devices().move_group(&asked.from, &asked.to, asked.dry_run);
         notified(context, moved)
     };
@@ -44,8 +61,16 @@ pub(super) async fn rename(State(shared): Admin, Body(asked): Body<GroupMove>) -
 }
 
 /// Removes a group, or says how many devices that would give other settings.
-pub(super) async fn remove(State(shared): Admin, Body(asked): Body<GroupRemoval>) -> Answer<SettingsChanged> {
+pub(super) async fn remove(
+    May { shared, scope, .. }: May<Author>,
+    Body(asked): Body<GroupRemoval>,
+) -> Answer<SettingsChanged> {
     let work = move |context: &AdminContext| {
+        scope.group(&asked.path)?;
+        // Its devices belong to the group above it then.
+        if store::normal_path(&asked.path)? == scope.grant().group {
+            scope.fleet()?;
+        }
         let removed = context.store.devices().remove_group(
             &asked.path,
             asked.recursive,

@@ -1,36 +1,34 @@
 //! Tags, views, counts and changes of selections.
 
-use axum::extract::State;
-
+use super::Answer;
+use super::access::{May, Name, Operate, Scope, See, SeeFleet};
 use super::context::AdminContext;
 use super::devices::{check_interval, store_change};
 use super::error::ApiError;
 use super::extract::{Body, Path, Query};
 use super::selection::{filter, moment};
 use super::why::notify_persistent;
-use super::{Admin, Answer};
-use crate::store::query;
 use crate::wire::api::{
     FacetQuery, Facets, Interval, Selected, SelectionChange, Tag, TagChange, TagRule, View,
 };
 use crate::wire::id::DeviceId;
 
-pub(super) async fn tags(State(shared): Admin) -> Answer<Vec<Tag>> {
+pub(super) async fn tags(May { shared, .. }: May<SeeFleet>) -> Answer<Vec<Tag>> {
     shared.answer(|context| Ok(context.store.selection().tags(moment(context))?)).await
 }
 
 /// Gives devices a tag, or takes it from them, or says how many are meant.
 pub(super) async fn tag(
-    State(shared): Admin,
+    May { shared, scope, .. }: May<Operate>,
     Path(name): Path<String>,
     Body(asked): Body<TagChange>,
 ) -> Answer<Selected> {
     let work = move |context: &AdminContext| {
         let devices = match (&asked.filter, asked.devices.is_empty()) {
-            (Some(text), true) => select(context, text)?,
+            (Some(text), true) => select(context, &scope, text)?,
             (None, false) => {
                 let reader = context.store.reader()?;
-                let ids = asked.devices.iter().map(|device| query::device_id(&reader, device));
+                let ids = asked.devices.iter().map(|device| scope.device(&reader, device));
                 ids.collect::<Result<Vec<DeviceId>, _>>()?
             }
             _ => return Err(ApiError::invalid("which devices: give exactly one of devices and where")),
@@ -45,7 +43,7 @@ pub(super) async fn tag(
 
 /// Gives a tag a rule, or none; the number of devices that the rule gives it to now.
 pub(super) async fn rule(
-    State(shared): Admin,
+    May { shared, .. }: May<Name>,
     Path(name): Path<String>,
     Body(asked): Body<TagRule>,
 ) -> Answer<Selected> {
@@ -58,7 +56,7 @@ pub(super) async fn rule(
     shared.answer(work).await
 }
 
-pub(super) async fn remove_tag(State(shared): Admin, Path(name): Path<String>) -> Answer<Tag> {
+pub(super) async fn remove_tag(May { shared, .. }: May<Name>, Path(name): Path<String>) -> Answer<Tag> {
     let work = move |context: &AdminContext| {
         let tags = context.store.selection().tags(moment(context))?;
         context.store.selection().remove_tag(&name)?;
@@ -68,11 +66,11 @@ pub(super) async fn remove_tag(State(shared): Admin, Path(name): Path<String>) -
     shared.answer(work).await
 }
 
-pub(super) async fn views(State(shared): Admin) -> Answer<Vec<View>> {
+pub(super) async fn views(May { shared, .. }: May<See>) -> Answer<Vec<View>> {
     shared.answer(|context| Ok(context.store.selection().views()?)).await
 }
 
-pub(super) async fn save_view(State(shared): Admin, Body(view): Body<View>) -> Answer<View> {
+pub(super) async fn save_view(May { shared, .. }: May<Name>, Body(view): Body<View>) -> Answer<View> {
     let work = move |context: &AdminContext| {
         context.store.selection().save_view(&view.name, &filter(Some(&view.filter))?)?;
         Ok(view)
@@ -80,7 +78,7 @@ pub(super) async fn save_view(State(shared): Admin, Body(view): Body<View>) -> A
     shared.answer(work).await
 }
 
-pub(super) async fn remove_view(State(shared): Admin, Path(name): Path<String>) -> Answer<View> {
+pub(super) async fn remove_view(May { shared, .. }: May<Name>, Path(name): Path<String>) -> Answer<View> {
     let work = move |context: &AdminContext| {
         let views = context.store.selection().views()?;
         context.store.selection().remove_view(&name)?;
@@ -90,26 +88,35 @@ pub(super) async fn remove_view(State(shared): Admin, Path(name): Path<String>) 
     shared.answer(work).await
 }
 
-pub(super) async fn facets(State(shared): Admin, Query(asked): Query<FacetQuery>) -> Answer<Facets> {
-    let filter = filter(asked.filter.as_deref())?;
+pub(super) async fn facets(
+    May { shared, scope, .. }: May<See>,
+    Query(asked): Query<FacetQuery>,
+) -> Answer<Facets> {
+    let filter = scope.filter(asked.filter.as_deref())?;
     let work =
         move |context: &AdminContext| Ok(context.store.selection().facets(&filter, moment(context))?);
     shared.answer(work).await
 }
 
 /// Changes every device of a selection, all or none, or says how many are meant.
-pub(super) async fn change(State(shared): Admin, Body(asked): Body<SelectionChange>) -> Answer<Selected> {
+pub(super) async fn change(
+    May { shared, scope, .. }: May<Operate>,
+    Body(asked): Body<SelectionChange>,
+) -> Answer<Selected> {
     if asked.change.name.is_some() {
         return Err(ApiError::invalid("a name is for one device: no two have the same"));
     }
     if asked.change.is_empty() {
         return Err(ApiError::invalid("nothing to change: give a group, keep_connected or interval"));
     }
+    if let Some(group) = &asked.change.group {
+        scope.group(group)?;
+    }
     if let Some(Interval::Seconds(seconds)) = asked.change.interval {
         check_interval(seconds)?;
     }
     let work = move |context: &AdminContext| {
-        let devices = select(context, &asked.filter)?;
+        let devices = select(context, &scope, &asked.filter)?;
         let selected = Selected { devices: devices.len() as u64 };
         if asked.dry_run {
             return Ok(selected);
@@ -123,6 +130,6 @@ pub(super) async fn change(State(shared): Admin, Body(asked): Body<SelectionChan
     shared.answer(work).await
 }
 
-fn select(context: &AdminContext, text: &str) -> Result<Vec<DeviceId>, ApiError> {
-    Ok(context.store.selection().ids(&filter(Some(text))?, moment(context))?)
+fn select(context: &AdminContext, scope: &Scope, text: &str) -> Result<Vec<DeviceId>, ApiError> {
+    Ok(context.store.selection().ids(&scope.filter(Some(text))?, moment(context))?)
 }

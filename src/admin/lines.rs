@@ -6,13 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-use super::Admin;
+use super::access::{Govern, May};
 use super::error::ApiError;
 use crate::wire::api::ErrorCode;
 
@@ -33,7 +32,7 @@ pub(super) fn body() -> (LinesSender, Body) {
 }
 
 /// The answer begins at once; the first piece comes when the database is copied.
-pub(super) async fn backup(State(shared): Admin) -> Result<Response, ApiError> {
+pub(super) async fn backup(May { shared, .. }: May<Govern>) -> Result<Response, ApiError> {
     let (pieces, body) = body();
     let begun = shared.context.backups.send_to(pieces);
     begun.map_err(|busy| ApiError::new(ErrorCode::Busy, busy.to_string()))?;

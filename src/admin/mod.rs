@@ -6,15 +6,18 @@
 //! of clients ([`capacity`]).
 //!
 //! ```text
-//! socket ── accept ── HTTP/1.1 ── router ── handler ──┬── blocking thread: store, event log
-//!           (permit)  (deadlines)                     └── counters: memory
+//! socket ── accept ── HTTP/1.1 ── who asks ── router ── audit ── right ── handler ──┬── blocking thread: store, event log
+//!           (permit)  (deadlines)                                                   └── counters: memory
 //! ```
 //!
-//! Everybody who may open the socket may connect: it is made with mode 0600. There is no listener on TCP in
-//! this version.
+//! Root and the server's user may everything at the socket, which is made with mode 0600. Others come over
+//! TLS with an API token ([`network`]).
 #![forbid(unsafe_code)]
 
+mod access;
+mod api_tokens;
 mod applications;
+mod audit;
 mod blocking;
 mod calls;
 pub mod capacity;
@@ -30,6 +33,7 @@ mod groups;
 mod labels;
 mod lines;
 pub mod listen;
+pub mod network;
 mod policies;
 mod rate;
 mod selection;
@@ -40,13 +44,16 @@ mod tokens;
 mod why;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
+use parking_lot::Mutex;
 
+use crate::machine::bucket::Bucket;
 use crate::wire::api::REQUEST_BODY_BYTES_MAX;
 pub use context::{
     AdminContext, Backups, BackupsBusy, Calls, CallsBusy, CertificateError, Certificates, Deleted,
@@ -61,11 +68,15 @@ struct Shared {
     pool: blocking::Pool,
     rate: rate::Rate,
     capacity: capacity::Capacity,
+    /// Rations the rows of refusals.
+    refusals: Mutex<Bucket>,
+    guesses: Mutex<network::Guesses>,
+    /// An API token was made: somebody may sign in from now on.
+    token_made: tokio::sync::Notify,
+    /// Address at which administrators are served over the network.
+    network: Mutex<Option<SocketAddr>>,
     stopping: tokio::sync::watch::Receiver<bool>,
 }
-
-/// That state, as a handler is given it.
-type Admin = State<Arc<Shared>>;
 
 /// The answer of a handler.
 type Answer<T> = Result<Json<T>, ApiError>;
@@ -80,7 +91,8 @@ impl Shared {
         work: impl FnOnce(&AdminContext) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let context = self.context.clone();
-        self.pool.run(move || work(&context)).await
+        let change = audit::Change::of_this_request();
+        self.pool.run(move || audit::within(change, || work(&context))).await
     }
 
     /// The same, when what comes of it is the answer.
@@ -109,19 +121,37 @@ pub async fn serve(
         rate: rate::Rate::new(stored),
         pool: blocking::Pool::new(),
         capacity: capacity::Capacity::new(),
+        refusals: Mutex::default(),
+        guesses: Mutex::default(),
+        token_made: tokio::sync::Notify::new(),
+        network: Mutex::default(),
         stopping: stopping.clone(),
         context,
     });
     let sampler = tokio::spawn(rate::sample(Arc::clone(&shared)));
     let capacity = shared.capacity.clone();
-    let served = connection::serve(listener, router(shared), &capacity, stopping).await;
+    let router = router(&shared);
+    let network = shared.context.network.clone().map(|network| {
+        let (shared, router, stopping) = (Arc::clone(&shared), router.clone(), stopping.clone());
+        tokio::spawn(async move { network::serve(network, &shared, router, stopping).await })
+    });
+    let served = connection::serve(listener, router, &capacity, stopping).await;
+    if let Some(network) = network {
+        // It ends as this one has: when the server stops.
+        let _ = network.await;
+    }
     sampler.abort();
     served
 }
 
-fn router(shared: Arc<Shared>) -> Router {
+fn router(shared: &Arc<Shared>) -> Router {
+    let door = access::Door::new(Arc::clone(shared));
     Router::new()
         .route("/v1/status", get(status::show))
+        .route("/v1/api-tokens", post(api_tokens::create).get(api_tokens::list))
+        .route("/v1/api-tokens/{id}", delete(api_tokens::revoke))
+        .route("/v1/audit", get(audit::list))
+        .route("/v1/audit/verify", get(audit::verify))
         .route("/v1/backup", get(lines::backup))
         .route("/v1/certificate", get(certificate::show).post(certificate::change))
         .route("/v1/recovery-key", post(certificate::create_recovery_key))
@@ -160,6 +190,8 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/devices/{device}/settings/explain", get(policies::explain))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(shared), audit::watch))
         .layer(DefaultBodyLimit::max(REQUEST_BODY_BYTES_MAX))
-        .with_state(shared)
+        .layer(middleware::from_fn_with_state(door.clone(), access::identify))
+        .with_state(door)
 }

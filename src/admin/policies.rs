@@ -1,10 +1,9 @@
 //! Policies of groups, settings of devices.
 
-use axum::extract::State;
-
+use super::access::{Author, May, Scope, See};
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
-use super::{Admin, AdminContext, Answer};
+use super::{AdminContext, Answer};
 use crate::fleet::settings::{self, SettingsError};
 use crate::store::query::{self, DeviceKey};
 use crate::store::{self, NewSettings, SetSettings, SettingsChange};
@@ -33,12 +32,16 @@ fn notified(context: &AdminContext, change: &SettingsChange, wake: bool) -> Sett
     SettingsChanged { revision: Some(change.revision), devices: change.devices.len() as u64 }
 }
 
-fn device_of(context: &AdminContext, name: String) -> Result<DeviceId, ApiError> {
-    Ok(query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?.row.device)
+fn device_of(context: &AdminContext, scope: &Scope, name: &str) -> Result<DeviceId, ApiError> {
+    scope.device(&context.store.reader()?, name)
 }
 
-pub(super) async fn set(State(shared): Admin, Body(new): Body<NewPolicy>) -> Answer<SettingsChanged> {
+pub(super) async fn set(
+    May { shared, scope, .. }: May<Author>,
+    Body(new): Body<NewPolicy>,
+) -> Answer<SettingsChanged> {
     let work = move |context: &AdminContext| {
+        scope.group(&new.at)?;
         let settings = checked(&new)?;
         let now = context.clock.now().wall;
         let change = context.store.policies().set(&new.at, &new.application, settings, now)?;
@@ -48,23 +51,27 @@ pub(super) async fn set(State(shared): Admin, Body(new): Body<NewPolicy>) -> Ans
 }
 
 pub(super) async fn remove(
-    State(shared): Admin,
+    May { shared, scope, .. }: May<Author>,
     Body(asked): Body<PolicyRemoval>,
 ) -> Answer<SettingsChanged> {
     let work = move |context: &AdminContext| {
+        scope.group(&asked.at)?;
         let change = context.store.policies().remove(&asked.at, &asked.application)?;
         Ok(notified(context, &change, asked.wake))
     };
     shared.answer(work).await
 }
 
-pub(super) async fn set_own(State(shared): Admin, Body(new): Body<NewPolicy>) -> Answer<SettingsChanged> {
+pub(super) async fn set_own(
+    May { shared, scope, .. }: May<Author>,
+    Body(new): Body<NewPolicy>,
+) -> Answer<SettingsChanged> {
     if !new.locks.is_empty() {
         return Err(ApiError::invalid("a device's own settings have no locks: nothing lies below them"));
     }
     let work = move |context: &AdminContext| {
         let settings = checked(&new)?;
-        let (device, now) = (device_of(context, new.at)?, context.clock.now().wall);
+        let (device, now) = (device_of(context, &scope, &new.at)?, context.clock.now().wall);
         let change = context.store.policies().set_own(device, &new.application, settings, now)?;
         Ok(notified(context, &change, new.wake))
     };
@@ -72,18 +79,18 @@ pub(super) async fn set_own(State(shared): Admin, Body(new): Body<NewPolicy>) ->
 }
 
 pub(super) async fn remove_own(
-    State(shared): Admin,
+    May { shared, scope, .. }: May<Author>,
     Body(asked): Body<PolicyRemoval>,
 ) -> Answer<SettingsChanged> {
     let work = move |context: &AdminContext| {
-        let device = device_of(context, asked.at)?;
+        let device = device_of(context, &scope, &asked.at)?;
         let change = context.store.policies().remove_own(device, &asked.application)?;
         Ok(notified(context, &change, asked.wake))
     };
     shared.answer(work).await
 }
 
-fn to_api(policy: SetSettings) -> Policy {
+pub(super) fn to_api(policy: SetSettings) -> Policy {
     Policy {
         group: policy.from,
         application: policy.application,
@@ -97,13 +104,17 @@ fn to_api(policy: SetSettings) -> Policy {
 
 /// Policies by group and application. A cursor is the last one's group and application, with a line between
 /// them.
-pub(super) async fn list(State(shared): Admin, Query(asked): Query<PolicyQuery>) -> Answer<Page<Policy>> {
+pub(super) async fn list(
+    May { shared, scope, .. }: May<See>,
+    Query(asked): Query<PolicyQuery>,
+) -> Answer<Page<Policy>> {
     let page = page(asked.limit, asked.cursor)?;
     let work = move |context: &AdminContext| {
         let store = &context.store;
         let group = asked.group.as_deref().map(store::normal_path).transpose()?;
         let key = |policy: &SetSettings| format!("{}\n{}", policy.from, policy.application);
         let mut found = store.policies().list(asked.application.as_deref())?;
+        found.retain(|policy| scope.allows(&policy.from));
         found.retain(|policy| group.as_ref().is_none_or(|group| *group == policy.from));
         found.sort_by_key(key);
         found.retain(|policy| page.cursor.as_ref().is_none_or(|cursor| key(policy) > *cursor));
@@ -116,11 +127,12 @@ pub(super) async fn list(State(shared): Admin, Query(asked): Query<PolicyQuery>)
 
 /// Settings that a device should have beside those that it says it has.
 pub(super) async fn of_device(
-    State(shared): Admin,
+    May { shared, scope, .. }: May<See>,
     Path(name): Path<String>,
 ) -> Answer<Vec<ApplicationSettings>> {
     let work = move |context: &AdminContext| {
-        let detail = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?;
+        let device = device_of(context, &scope, &name)?;
+        let detail = query::device(&*context.store.reader()?, &DeviceKey::Id(device))?;
         let desired = context.store.policies().desired(detail.row.device)?;
         let reported = |application: &str| {
             let condition = detail.conditions.iter().find(|condition| condition.application == application);
@@ -140,12 +152,12 @@ pub(super) async fn of_device(
 
 /// Origin of each key of a device's settings.
 pub(super) async fn explain(
-    State(shared): Admin,
+    May { shared, scope, .. }: May<See>,
     Path(name): Path<String>,
     Query(asked): Query<ExplainQuery>,
 ) -> Answer<Vec<ExplainedKey>> {
     let work = move |context: &AdminContext| {
-        let device = device_of(context, name)?;
+        let device = device_of(context, &scope, &name)?;
         Ok(context.store.policies().explain(device, &asked.application)?)
     };
     shared.answer(work).await

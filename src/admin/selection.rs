@@ -4,18 +4,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
+use super::Answer;
+use super::access::{May, See};
 use super::context::AdminContext;
 use super::devices::to_api;
 use super::error::ApiError;
 use super::extract::{Query, page};
 use super::why::record_of;
-use super::{Admin, Answer};
 use crate::fleet::filter::Filter;
 use crate::store::Moment;
 use crate::store::query::DeviceRow;
@@ -39,9 +39,12 @@ fn device(context: &AdminContext, row: DeviceRow) -> Device {
     to_api(context, row, &record)
 }
 
-pub(super) async fn list(State(shared): Admin, Query(asked): Query<DeviceQuery>) -> Answer<Page<Device>> {
+pub(super) async fn list(
+    May { shared, scope, .. }: May<See>,
+    Query(asked): Query<DeviceQuery>,
+) -> Answer<Page<Device>> {
     let page = page(asked.limit, asked.cursor)?;
-    let (filter, sort) = (filter(asked.filter.as_deref())?, asked.sort.unwrap_or_default());
+    let (filter, sort) = (scope.filter(asked.filter.as_deref())?, asked.sort.unwrap_or_default());
     let work = move |context: &AdminContext| {
         let found = context.store.selection().page(&filter, sort, moment(context), &page)?;
         Ok(found.map(|row| device(context, row)))
@@ -51,13 +54,13 @@ pub(super) async fn list(State(shared): Admin, Query(asked): Query<DeviceQuery>)
 
 /// All devices that the filter lets through, as a table. An answer that breaks off is not whole.
 pub(super) async fn table(
-    State(shared): Admin,
+    May { shared, scope, .. }: May<See>,
     Query(asked): Query<DeviceQuery>,
 ) -> Result<Response, ApiError> {
     if asked.limit.is_some() || asked.cursor.is_some() {
         return Err(ApiError::invalid("a table has no pages: leave limit and cursor out"));
     }
-    let (filter, sort) = (filter(asked.filter.as_deref())?, asked.sort.unwrap_or_default());
+    let (filter, sort) = (scope.filter(asked.filter.as_deref())?, asked.sort.unwrap_or_default());
     let select = move |context: &AdminContext| {
         Ok(context.store.selection().numbers(&filter, sort, moment(context))?)
     };

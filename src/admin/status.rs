@@ -2,10 +2,9 @@
 
 use std::time::Instant;
 
-use axum::extract::State;
-
+use super::access::{May, SeeFleet};
 use super::devices::presence_of;
-use super::{Admin, AdminContext, Answer};
+use super::{AdminContext, Answer};
 use crate::reactor::Clock;
 use crate::store::query::{self, FleetCounts};
 use crate::store::table::SHARDS;
@@ -43,9 +42,10 @@ fn store_status(store: &Store, counts: &FleetCounts, now: WallTime) -> StoreStat
     }
 }
 
-pub(super) async fn show(State(shared): Admin) -> Answer<Status> {
+pub(super) async fn show(May { shared, .. }: May<SeeFleet>) -> Answer<Status> {
     let stored_per_second = shared.rate.per_second(Instant::now(), shared.context.gauges.events_stored());
     let capacity = shared.capacity.limits();
+    let administration = shared.network.lock().map(|address| format!("https://{address}"));
     let work = move |context: &AdminContext| {
         let now = context.clock.now().wall;
         let mut devices = DeviceCounts::default();
@@ -76,6 +76,7 @@ pub(super) async fn show(State(shared): Admin) -> Answer<Status> {
             certificate_sha256: context.certificates.hash().to_string(),
             certificate_stage: context.certificates.stage(),
             addresses: context.info.addresses.clone(),
+            administration,
             clock: clock_of(&context.clock),
             devices,
             links: context.gauges.links(),

@@ -1,38 +1,53 @@
 //! Tasks and their runs.
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 
+use super::access::{May, Operate, Scope, See};
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
-use super::selection::{filter, moment};
-use super::{Admin, AdminContext, Answer, Created};
+use super::selection::moment;
+use super::{AdminContext, Answer, Created};
 use crate::store::query::{self, RunFilter, TaskFilter};
-use crate::store::{Store, zone};
+use crate::store::{StoreError, zone};
 use crate::wire::api::{
     CreatedTask, NewTask, Page, RunDetail, RunQuery, Task, TaskDetail, TaskQuery, TaskRun, TaskTargets,
 };
-use crate::wire::id::{DeviceId, RunId, TaskId};
+use crate::wire::id::{RunId, TaskId};
 
-fn device_of(store: &Store, name: &str) -> Result<DeviceId, ApiError> {
-    Ok(query::device_id(&*store.reader()?, name)?)
+/// A task that may be seen.
+fn seen(context: &AdminContext, scope: &Scope, id: TaskId) -> Result<TaskDetail, ApiError> {
+    let reader = context.store.reader()?;
+    let detail = query::task(&reader, id)?;
+    scope.task(&reader, &detail.task)?;
+    Ok(detail)
 }
 
-pub(super) async fn create(State(shared): Admin, Body(mut new): Body<NewTask>) -> Created<CreatedTask> {
+pub(super) async fn create(
+    May { shared, scope, .. }: May<Operate>,
+    Body(mut new): Body<NewTask>,
+) -> Created<CreatedTask> {
     let work = move |context: &AdminContext| {
         let mut selected = Vec::new();
+        let reader = context.store.reader()?;
         match &mut new.definition.targets {
             TaskTargets::Devices(names) => {
                 for name in names {
-                    *name = device_of(&context.store, name)?.to_string();
+                    *name = scope.device(&reader, name)?.to_string();
                 }
             }
             TaskTargets::Filter(text) => {
-                selected = context.store.selection().ids(&filter(Some(text))?, moment(context))?;
+                selected = context.store.selection().ids(&scope.filter(Some(text))?, moment(context))?;
+                if scope.fleet().is_err() {
+                    // By name, so that those who made it see it: a filter says nothing of groups.
+                    new.definition.targets =
+                        TaskTargets::Devices(selected.drain(..).map(|device| device.to_string()).collect());
+                }
             }
-            TaskTargets::Group(_) | TaskTargets::All => {}
+            TaskTargets::Group(path) => scope.group(path)?,
+            TaskTargets::All => scope.fleet()?,
         }
+        drop(reader);
         new.definition.time_zone.get_or_insert_with(zone::system_name);
         let created = context.store.tasks().create(new, selected, context.clock.ages().wall)?;
         context.device_notifier.tasks_changed();
@@ -41,20 +56,29 @@ pub(super) async fn create(State(shared): Admin, Body(mut new): Body<NewTask>) -
     Ok((StatusCode::CREATED, Json(shared.run(work).await?)))
 }
 
-pub(super) async fn list(State(shared): Admin, Query(asked): Query<TaskQuery>) -> Answer<Page<Task>> {
+pub(super) async fn list(
+    May { shared, scope, .. }: May<See>,
+    Query(asked): Query<TaskQuery>,
+) -> Answer<Page<Task>> {
     let page = page(asked.limit, asked.cursor)?;
     let filter = TaskFilter { state: asked.state, application: asked.application };
-    let work = move |context: &AdminContext| Ok(query::tasks(&*context.store.reader()?, &filter, &page)?);
+    let work = move |context: &AdminContext| {
+        let reader = context.store.reader()?;
+        let mut page = query::tasks(&reader, &filter, &page)?;
+        page.items.retain(|task| scope.task(&reader, task).is_ok());
+        Ok(page)
+    };
     shared.answer(work).await
 }
 
-pub(super) async fn show(State(shared): Admin, Path(id): Path<TaskId>) -> Answer<TaskDetail> {
-    shared.answer(move |context| Ok(query::task(&*context.store.reader()?, id)?)).await
+pub(super) async fn show(May { shared, scope, .. }: May<See>, Path(id): Path<TaskId>) -> Answer<TaskDetail> {
+    shared.answer(move |context| seen(context, &scope, id)).await
 }
 
 /// Ends a task. It is final at once; devices that are at work on it are told.
-pub(super) async fn cancel(State(shared): Admin, Path(id): Path<TaskId>) -> Answer<Task> {
+pub(super) async fn cancel(May { shared, scope, .. }: May<Operate>, Path(id): Path<TaskId>) -> Answer<Task> {
     let work = move |context: &AdminContext| {
+        seen(context, &scope, id)?;
         context.store.tasks().cancel(id, context.clock.ages().wall)?;
         context.device_notifier.tasks_changed();
         Ok(query::task(&*context.store.reader()?, id)?.task)
@@ -62,23 +86,37 @@ pub(super) async fn cancel(State(shared): Admin, Path(id): Path<TaskId>) -> Answ
     shared.answer(work).await
 }
 
-pub(super) async fn runs(State(shared): Admin, Query(asked): Query<RunQuery>) -> Answer<Page<TaskRun>> {
+pub(super) async fn runs(
+    May { shared, scope, .. }: May<See>,
+    Query(asked): Query<RunQuery>,
+) -> Answer<Page<TaskRun>> {
     if asked.task.is_none() && asked.device.is_none() {
         return Err(ApiError::invalid("name a task or a device whose runs are wanted"));
     }
     let page = page(asked.limit, asked.cursor)?;
     let work = move |context: &AdminContext| {
-        let device = asked.device.as_deref().map(|name| device_of(&context.store, name)).transpose()?;
+        let reader = context.store.reader()?;
+        let device = asked.device.as_deref().map(|name| scope.device(&reader, name)).transpose()?;
+        if let Some(task) = asked.task
+            && device.is_none()
+        {
+            seen(context, &scope, task)?;
+        }
         let filter = RunFilter { task: asked.task, device, state: asked.state };
         let now = context.clock.ages().wall;
-        Ok(query::runs(&*context.store.reader()?, &filter, &page, now)?)
+        Ok(query::runs(&reader, &filter, &page, now)?)
     };
     shared.answer(work).await
 }
 
-pub(super) async fn run(State(shared): Admin, Path(id): Path<RunId>) -> Answer<RunDetail> {
+pub(super) async fn run(May { shared, scope, .. }: May<See>, Path(id): Path<RunId>) -> Answer<RunDetail> {
     let work = move |context: &AdminContext| {
-        Ok(query::run(&*context.store.reader()?, id, context.clock.ages().wall)?)
+        let reader = context.store.reader()?;
+        let detail = query::run(&reader, id, context.clock.ages().wall)?;
+        if scope.device_or_fleet(&reader, Some(&detail.run.device_id.to_string())).is_err() {
+            return Err(StoreError::NoRun(id).into());
+        }
+        Ok(detail)
     };
     shared.answer(work).await
 }

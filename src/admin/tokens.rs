@@ -1,13 +1,13 @@
 //! Join tokens.
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 
+use super::access::{Admit, May};
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
-use super::{Admin, AdminContext, Answer, Created};
-use crate::store::{self, query};
+use super::{AdminContext, Answer, Created};
+use crate::store::{self, StoreError, query};
 use crate::wire::api::{
     CreatedToken, NewToken, Page, PageQuery, RE_ENROLMENT_TTL_SECONDS_DEFAULT, ReEnrolment,
     TOKEN_TTL_SECONDS_DEFAULT, TOKEN_TTL_SECONDS_MAX, TOKEN_USES_MAX, Token,
@@ -16,7 +16,10 @@ use crate::wire::id::TokenId;
 use crate::wire::time::WallTime;
 use crate::wire::token::JoinToken;
 
-pub(super) async fn create(State(shared): Admin, Body(new): Body<NewToken>) -> Created<CreatedToken> {
+pub(super) async fn create(
+    May { shared, scope, .. }: May<Admit>,
+    Body(new): Body<NewToken>,
+) -> Created<CreatedToken> {
     let ttl_seconds = checked_ttl(new.ttl_seconds, TOKEN_TTL_SECONDS_DEFAULT)?;
     let uses_max = new.uses.unwrap_or(1);
     if !(1..=TOKEN_USES_MAX).contains(&uses_max) {
@@ -24,6 +27,7 @@ pub(super) async fn create(State(shared): Admin, Body(new): Body<NewToken>) -> C
     }
     let (names, approval) = (new.names, new.approval);
     let group = new.group.unwrap_or_else(|| "/".into());
+    scope.group(&group)?;
     let make = move |context: &AdminContext| {
         let new = store::NewToken { group, uses_max, names, approval, ..with_life(context, ttl_seconds) };
         made(context, new)
@@ -33,13 +37,13 @@ pub(super) async fn create(State(shared): Admin, Body(new): Body<NewToken>) -> C
 
 /// A token with which another machine takes the device's record over.
 pub(super) async fn re_enrol(
-    State(shared): Admin,
+    May { shared, scope, .. }: May<Admit>,
     Path(name): Path<String>,
     Body(asked): Body<ReEnrolment>,
 ) -> Created<CreatedToken> {
     let ttl_seconds = checked_ttl(asked.ttl_seconds, RE_ENROLMENT_TTL_SECONDS_DEFAULT)?;
     let make = move |context: &AdminContext| {
-        let device = Some(query::device_id(&*context.store.reader()?, &name)?);
+        let device = Some(scope.device(&context.store.reader()?, &name)?);
         made(context, store::NewToken { device, uses_max: 1, ..with_life(context, ttl_seconds) })
     };
     Ok((StatusCode::CREATED, Json(shared.run(make).await?)))
@@ -70,12 +74,26 @@ fn made(context: &AdminContext, new: store::NewToken) -> Result<CreatedToken, Ap
     Ok(CreatedToken { info: made.token, token })
 }
 
-pub(super) async fn list(State(shared): Admin, Query(asked): Query<PageQuery>) -> Answer<Page<Token>> {
+pub(super) async fn list(
+    May { shared, scope, .. }: May<Admit>,
+    Query(asked): Query<PageQuery>,
+) -> Answer<Page<Token>> {
     let (page, now) = (page(asked.limit, asked.cursor)?, shared.context.clock.ages().wall);
-    shared.answer(move |context| Ok(query::tokens(&*context.store.reader()?, &page, now)?)).await
+    let work = move |context: &AdminContext| {
+        let mut page = query::tokens(&*context.store.reader()?, &page, now)?;
+        page.items.retain(|token| scope.allows(&token.group));
+        Ok(page)
+    };
+    shared.answer(work).await
 }
 
-pub(super) async fn revoke(State(shared): Admin, Path(id): Path<TokenId>) -> Answer<Token> {
+pub(super) async fn revoke(May { shared, scope, .. }: May<Admit>, Path(id): Path<TokenId>) -> Answer<Token> {
     let now = shared.context.clock.now().wall;
-    shared.answer(move |context| Ok(context.store.devices().revoke_token(id, now)?)).await
+    let work = move |context: &AdminContext| {
+        if !scope.allows(&query::token(&*context.store.reader()?, id, now)?.group) {
+            return Err(StoreError::NoToken(id).into());
+        }
+        Ok(context.store.devices().revoke_token(id, now)?)
+    };
+    shared.answer(work).await
 }

@@ -4,12 +4,11 @@ use std::sync::atomic::Ordering;
 
 use std::net::IpAddr;
 
-use axum::extract::State;
-
+use super::Answer;
+use super::access::{May, See};
 use super::context::AdminContext;
 use super::error::ApiError;
 use super::extract::Path;
-use super::{Admin, Answer};
 use crate::fleet::presence::{lost_at, presence};
 use crate::fleet::status::Cause;
 use crate::fleet::why::explain;
@@ -78,8 +77,12 @@ pub(super) fn notify_persistent(context: &AdminContext, changes: &PersistentLink
     }
 }
 
-pub(super) async fn why(State(shared): Admin, Path(name): Path<String>) -> Answer<Why> {
-    shared.answer(move |context| explained(context, name)).await
+pub(super) async fn why(May { shared, scope, .. }: May<See>, Path(name): Path<String>) -> Answer<Why> {
+    let work = move |context: &AdminContext| {
+        let device = scope.device(&context.store.reader()?, &name)?;
+        explained(context, device)
+    };
+    shared.answer(work).await
 }
 
 /// Applications whose settings the device has not put in place as they should be.
@@ -104,8 +107,8 @@ fn unsettled(
     Ok(unsettled.filter(|settings| !is_settled(settings)).collect())
 }
 
-fn explained(context: &AdminContext, name: String) -> Result<Why, ApiError> {
-    let detail = query::device(&*context.store.reader()?, &DeviceKey::NameOrId(name))?;
+fn explained(context: &AdminContext, device: DeviceId) -> Result<Why, ApiError> {
+    let detail = query::device(&*context.store.reader()?, &DeviceKey::Id(device))?;
     let settings = unsettled(context, &detail)?;
     let row = detail.row;
     let (runs_waiting, runs_taken) = query::open_runs(&*context.store.reader()?, row.device)?;

@@ -6,16 +6,20 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 
 use super::address::Address;
 use super::error::ClientError;
+use crate::reactor::channel::{ClientTls, ExpectedServer};
 use crate::wire::api::ErrorBody;
+use crate::wire::token::ApiTokenText;
 
 /// Longest time until an answer begins. The server's own budget for one request is shorter.
 const ANSWER_SECONDS_MAX: u64 = 30;
@@ -27,12 +31,25 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Connection {
     address: Address,
+    /// The value of `Authorization`, when somebody has signed in.
+    authorization: Option<HeaderValue>,
+    /// TLS with the server that the API token names.
+    tls: Option<ClientTls>,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Connection {
     pub(super) fn new(address: Address) -> Self {
-        Self { address, sender: None }
+        Self { address, authorization: None, tls: None, sender: None }
+    }
+
+    pub(super) fn sign_in(&mut self, token: &ApiTokenText) {
+        let expected = ExpectedServer::Hash(token.server_certificate);
+        self.tls = ClientTls::of_administrator(expected).ok();
+        // A token's text is letters, digits and hyphens: it is always a value.
+        let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok();
+        value.iter_mut().for_each(|value| value.set_sensitive(true));
+        self.authorization = value;
     }
 
     pub(super) fn address(&self) -> &Address {
@@ -111,22 +128,35 @@ impl Connection {
             None => self.connect().await?,
         };
         let sender = self.sender.insert(sender);
-        let request = Request::builder()
+        let host = match &self.address {
+            Address::Socket(_) => "muster",
+            Address::Network(authority) => authority,
+        };
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, "muster")
+            .header(HOST, host)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(SendError::Request)?;
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
         sender.send_request(request).await.map_err(SendError::Http)
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, SendError> {
-        let stream = UnixStream::connect(&self.address.socket).await.map_err(SendError::Connect)?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(SendError::Http)?;
-        // Whatever ends the connection is seen by the request that it ends.
-        tokio::spawn(async move { drop(connection.await) });
-        Ok(sender)
+        let authority = match &self.address {
+            Address::Socket(path) => {
+                return open(UnixStream::connect(path).await.map_err(SendError::Connect)?).await;
+            }
+            Address::Network(authority) => authority,
+        };
+        let tls = self.tls.as_ref().ok_or(SendError::NotSignedIn)?;
+        let stream = TcpStream::connect(authority).await.map_err(SendError::Connect)?;
+        stream.set_nodelay(true).map_err(SendError::Connect)?;
+        let connector = TlsConnector::from(tls.config());
+        open(connector.connect(tls.name(), stream).await.map_err(SendError::Tls)?).await
     }
 
     async fn refusal(&mut self, response: Response<Incoming>) -> ClientError {
@@ -170,9 +200,20 @@ impl Connection {
     }
 }
 
+async fn open(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<SendRequest<Full<Bytes>>, SendError> {
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(SendError::Http)?;
+    // Whatever ends the connection is seen by the request that it ends.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(sender)
+}
+
 /// Why a request did not get an answer.
 enum SendError {
     Connect(io::Error),
+    NotSignedIn,
+    Tls(io::Error),
     Request(hyper::http::Error),
     Http(hyper::Error),
 }
@@ -185,13 +226,15 @@ impl SendError {
     fn into_client_error(self, address: &Address) -> ClientError {
         let address = address.clone();
         match self {
+            Self::NotSignedIn => ClientError::NotSignedIn { address },
+            Self::Tls(error) => ClientError::Untrusted { address, reason: error.to_string() },
             Self::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 ClientError::NotAllowed { address }
             }
             Self::Connect(error) => {
                 let reason = match error.kind() {
                     io::ErrorKind::NotFound => "no such socket".to_owned(),
-                    io::ErrorKind::ConnectionRefused => "nobody listens on the socket".to_owned(),
+                    io::ErrorKind::ConnectionRefused => "nobody listens there".to_owned(),
                     _ => error.to_string(),
                 };
                 ClientError::NotRunning { address, reason }

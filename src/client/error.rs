@@ -25,6 +25,20 @@ pub enum ClientError {
         /// Whose socket it is.
         address: Address,
     },
+    /// Over the network nothing is asked without an API token.
+    #[error("not signed in at {address}: 'musterctl --server {address} login' asks for an API token")]
+    NotSignedIn {
+        /// The server's.
+        address: Address,
+    },
+    /// The server is not the one that the API token names, or no muster server.
+    #[error("{address} is not the server that the API token is for: {reason}")]
+    Untrusted {
+        /// The one that was tried.
+        address: Address,
+        /// The fault.
+        reason: String,
+    },
     /// The server refused.
     #[error("{message}")]
     Refused {
@@ -66,6 +80,7 @@ impl ClientError {
         match self {
             Self::NotRunning { .. } | Self::Broken { .. } | Self::TimedOut { .. } => true,
             Self::Refused { code, .. } => *code == ErrorCode::Busy,
+            Self::NotSignedIn { .. } | Self::Untrusted { .. } => false,
             Self::NotAllowed { .. } | Self::NotUnderstood(_) | Self::Runtime(_) => false,
         }
     }

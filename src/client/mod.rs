@@ -29,14 +29,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::wire::api::{
-    ApplicationQuery, ApplicationSettings, Approval, CallRequest, CertificateChange, CertificateStatus,
-    CreatedTask, CreatedToken, Device, DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord,
-    ExplainQuery, ExplainedKey, FacetQuery, Facets, FollowQuery, Group, GroupMove, GroupRemoval,
-    Installation, InstalledApplication, NewGroup, NewPolicy, NewTask, NewToken, PageQuery, Policy,
-    PolicyQuery, PolicyRemoval, ReEnrolment, RecoveryKey, RunDetail, RunQuery, Selected, SelectionChange,
-    SettingsChanged, Status, Tag, TagChange, TagRule, Task, TaskDetail, TaskQuery, TaskRun, Token, View, Why,
+    ApiToken, ApplicationQuery, ApplicationSettings, Approval, AuditCheck, AuditQuery, AuditRecord,
+    CallRequest, CertificateChange, CertificateStatus, CreatedApiToken, CreatedTask, CreatedToken, Device,
+    DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord, ExplainQuery, ExplainedKey, FacetQuery,
+    Facets, FollowQuery, Group, GroupMove, GroupRemoval, Installation, InstalledApplication, NewApiToken,
+    NewGroup, NewPolicy, NewTask, NewToken, PageQuery, Policy, PolicyQuery, PolicyRemoval, ReEnrolment,
+    RecoveryKey, RunDetail, RunQuery, Selected, SelectionChange, SettingsChanged, Status, Tag, TagChange,
+    TagRule, Task, TaskDetail, TaskQuery, TaskRun, Token, View, Why,
 };
-use crate::wire::id::{RunId, TaskId, TokenId};
+use crate::wire::id::{ApiTokenId, RunId, TaskId, TokenId};
+use crate::wire::token::ApiTokenText;
 
 pub use address::{Address, DEFAULT_SOCKET, SERVER_VARIABLE};
 pub use error::ClientError;
@@ -67,6 +69,11 @@ impl Client {
             .build()
             .map_err(ClientError::Runtime)?;
         Ok(Self { runtime, connection: Connection::new(address) })
+    }
+
+    /// Asks with this API token from now on: what it may not do is refused.
+    pub fn sign_in(&mut self, token: &ApiTokenText) {
+        self.connection.sign_in(token);
     }
 
     /// A backup of the server, as it makes it. It holds private keys.
@@ -102,6 +109,11 @@ impl Client {
     /// Events as they become durable. Goes on by itself when the server restarts.
     pub fn follow(&mut self, query: FollowQuery) -> Follow<'_> {
         Follow::new(self, query)
+    }
+
+    /// API tokens that the one who asks may see.
+    pub fn api_tokens(&mut self) -> Pages<'_, PageQuery, ApiToken> {
+        Pages::new(self, "/v1/api-tokens", PageQuery::default())
     }
 
     /// All groups, by path.
@@ -158,6 +170,17 @@ asks! {
 
     /// Makes a recovery key, which takes the place of one that was there. It is shown this once.
     fn create_recovery_key() -> RecoveryKey = POST "/v1/recovery-key";
+
+    /// Makes an API token. Its secret is in the answer and nowhere else.
+    /// Refused with `not_found` when there is no such group.
+    fn create_api_token(new: &NewApiToken) -> CreatedApiToken = POST "/v1/api-tokens", new;
+
+    /// Withdraws an API token.
+    /// Refused with `not_found` when there is no such token.
+    fn revoke_api_token(id: ApiTokenId) -> ApiToken = DELETE format!("/v1/api-tokens/{id}");
+
+    /// Follows the chain of the audit's rows.
+    fn verify_audit() -> AuditCheck = GET "/v1/audit/verify";
 
     /// The server at a glance.
     fn status() -> Status = GET "/v1/status";
@@ -294,6 +317,9 @@ lists! {
 
     /// Stored events, newest first.
     events: EventQuery => EventRecord = "/v1/events";
+
+    /// Rows of the audit, newest first.
+    audit: AuditQuery => AuditRecord = "/v1/audit";
 
     /// Policies, by group and application.
     policies: PolicyQuery => Policy = "/v1/policies";

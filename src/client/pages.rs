@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 
 use super::{Client, ClientError};
 use crate::wire::api::{
-    ApplicationQuery, DeletedEvents, DeviceQuery, EventQuery, PAGE_ITEMS_MAX, Page, PageQuery, PolicyQuery,
-    RunQuery, TaskQuery,
+    ApplicationQuery, AuditQuery, DeletedEvents, DeviceQuery, EventQuery, PAGE_ITEMS_MAX, Page, PageQuery,
+    PolicyQuery, RunQuery, TaskQuery,
 };
 
 /// Items that are asked for at once when the caller names no number.
@@ -36,7 +36,7 @@ macro_rules! paged {
     };
 }
 
-paged!(PageQuery, DeviceQuery, ApplicationQuery, EventQuery, PolicyQuery, TaskQuery, RunQuery);
+paged!(PageQuery, DeviceQuery, ApplicationQuery, EventQuery, PolicyQuery, TaskQuery, RunQuery, AuditQuery);
 
 /// A list, page by page. Ends after the last page or after the first error.
 #[derive(Debug)]
@@ -58,6 +58,21 @@ impl<'c, Q: Paged, T> Pages<'c, Q, T> {
     #[must_use]
     pub fn deleted(&self) -> Option<DeletedEvents> {
         self.deleted
+    }
+}
+
+impl<Q: Paged, T: DeserializeOwned> Pages<'_, Q, T> {
+    /// The first items of the list, this many at most.
+    #[cfg(feature = "ctl")]
+    pub(super) fn first(&mut self, items_max: usize) -> Result<Vec<T>, ClientError> {
+        let mut items = Vec::new();
+        while items.len() < items_max
+            && let Some(page) = self.next()
+        {
+            items.extend(page?);
+        }
+        items.truncate(items_max);
+        Ok(items)
     }
 }
 

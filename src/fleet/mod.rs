@@ -2,6 +2,7 @@
 //!
 //! | module | what it decides |
 //! |---|---|
+//! | [`access`] | who may do what |
 //! | [`filter`] | which devices are meant |
 //! | [`pacing`] | when a device is to come |
 //! | [`presence`] | where a device is, as far as can be told |
@@ -16,6 +17,7 @@
 //! | [`why`] | why a device is in sync or not, in words |
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod filter;
 pub mod pacing;
 pub mod presence;

@@ -10,6 +10,54 @@
 //! `--server unix:PATH` or in `MUSTER_SERVER`. Every command takes `--json` and `--help`. Exit codes: 0 done,
 //! 1 refused or not there, 2 bad usage.
 //!
+//! # Roles
+//!
+//! An API token lets a person or a program do what a role may, on one group and those below it:
+//!
+//! ```sh
+//! musterctl api-token create anna --role administrator            # prints the token, this once
+//! musterctl api-token create dashboard --role reader --group /shops --ttl 365d
+//! musterctl api-token list
+//! ```
+//!
+//! | role | may, on its group and below |
+//! |---|---|
+//! | `reader` | see devices, their reports, settings, tasks and events |
+//! | `operator` | also call devices, make and cancel tasks, approve, name and move devices, set their intervals |
+//! | `policy-author` | also set policies and settings; make, move and remove groups |
+//! | `administrator` | also make join tokens, remove and re-enrol devices, make API tokens (none that may more than its own) |
+//!
+//! Some things can't be told apart by groups and need the role on `/`: `status`, lists of applications and of
+//! events without a device (reader); audit, certificate, recovery key and backup (administrator). Lists show
+//! one's own groups; the devices, tasks and tokens of others are *not there*. `musterctl` asks with the token
+//! in `MUSTER_API_TOKEN`; without one, root and the server's user may everything at the socket. A group can't
+//! be removed while an API token holds on it.
+//!
+//! # From elsewhere
+//!
+//! With `listen` in `[admin]` of `musterd.toml` the server opens a TCP port for administrators (13001) as
+//! soon as there is an API token, and not before. On the server:
+//!
+//! ```toml
+//! [admin]
+//! listen = "0.0.0.0:13001"
+//! ```
+//!
+//! and wherever `musterctl` is:
+//!
+//! ```text
+//! musterctl --server https://muster.example.org:13001 login       # asks for the token, once
+//! export MUSTER_SERVER=https://muster.example.org:13001
+//! musterctl device list
+//! musterctl logout                                                # forgets the token here; 'api-token revoke' ends it
+//! ```
+//!
+//! The token names the server's certificate, so that nothing is trusted at first use, and a rotation of the
+//! server's key is followed as long as the former key vouches for the new one; once that is retired, make
+//! another token. Tokens are kept in `$XDG_CONFIG_HOME/muster/tokens.json`, mode 0600. `musterctl status`
+//! says where the port is. Programs ask with `Authorization: Bearer`, in HTTP/1.1 over TLS 1.3
+//! ([`wire::api`](crate::wire::api)).
+//!
 //! # Tokens
 //!
 //! A join token names the server's certificate, has a life, a number of uses and a group. The device reads it
@@ -129,6 +177,19 @@
 //!
 //! All that is listed is in memory while somebody asks, about 150 bytes a device, and for five minutes after:
 //! the first question reads it from the database, each other one only what has changed since.
+//!
+//! # Audit
+//!
+//! Each change that was made, and each that was refused, is a row: who asked (the user of the machine, by the
+//! socket's credentials), when, what, the thing before and the request.
+//!
+//! ```sh
+//! musterctl audit list --since 24h
+//! musterctl audit verify                                 # follows the chain; exit code 1 when a row was changed or is missing
+//! ```
+//!
+//! The rows are a chain of hashes ([`security`](super::security)). They are kept for two years, at most
+//! 100,000 of them; the chain goes on from where the deleted ones ended.
 //!
 //! # Calls
 //!

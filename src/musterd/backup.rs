@@ -38,7 +38,7 @@ pub(crate) fn command(arguments: &Backup) -> Result<ExitCode, Failure> {
 /// As the server sends it: it alone knows what is durable.
 fn of_running(config: &Config, held: &DataDirectoryError, out: &mut dyn Write) -> Result<(), BackupError> {
     let refused = |why: String| BackupError::Refused(why);
-    let address = Address { socket: config.admin_socket() };
+    let address = Address::Socket(config.admin_socket());
     let mut client = Client::new(address).map_err(|error| refused(error.to_string()))?;
     let pieces = client
         .backup()

@@ -51,7 +51,7 @@ fn create(config: &Config) -> Result<ExitCode, Failure> {
 /// The server that runs there makes it.
 fn of_running(config: &Config, held: &DataDirectoryError) -> Result<Zeroizing<String>, Failure> {
     let refused = |error| Failure::refused(format!("{held}, and that one does not make the key: {error}"));
-    let mut client = Client::new(Address { socket: config.admin_socket() }).map_err(refused)?;
+    let mut client = Client::new(Address::Socket(config.admin_socket())).map_err(refused)?;
     let mut made = client.create_recovery_key().map_err(refused)?;
     Ok(Zeroizing::new(std::mem::take(&mut made.private_key)))
 }

@@ -114,7 +114,7 @@ fn reload(run: &RunArguments, server: &mut Server) {
 /// logs that are no place for secrets.
 fn print_how_to_enrol(config: &Config, port: u16) {
     let socket = config.admin_socket();
-    let create = match Address::of_this_machine().socket == socket {
+    let create = match Address::of_this_machine() == Address::Socket(socket.clone()) {
         true => "musterctl token create".to_owned(),
         false => format!("musterctl --server unix:{} token create", socket.display()),
     };
@@ -135,7 +135,7 @@ fn print_how_to_enrol(config: &Config, port: u16) {
 }
 
 fn first_token(config: &Config) -> Option<String> {
-    let address = Address { socket: config.admin_socket() };
+    let address = Address::Socket(config.admin_socket());
     let created = Client::new(address).and_then(|mut client| client.create_token(&NewToken::default()));
     created.map(|created| created.token).inspect_err(|error| log::warn!("no token was made: {error}")).ok()
 }

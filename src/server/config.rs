@@ -30,6 +30,9 @@ use crate::paths::{
 /// The port of both protocols, when an address names none.
 pub const DEFAULT_PORT: u16 = 13_000;
 
+/// The port of administrators, when an address names none.
+pub const ADMIN_PORT: u16 = 13_001;
+
 /// The data directory when nothing names another: beside the server's working directory.
 pub const DEFAULT_DATA_DIRECTORY: &str = "./muster-data";
 
@@ -139,6 +142,9 @@ pub struct AdminConfig {
     /// Unix socket, mode 0600; `None`: `admin.sock` in the data directory.
     #[serde(deserialize_with = "configuration::path")]
     pub socket: Option<PathBuf>,
+    /// TCP address at which administrators are served over TLS, once there is an API token; `None`: none.
+    #[serde(deserialize_with = "address::<ADMIN_PORT, _, _>")]
+    pub listen: Option<SocketAddr>,
 }
 
 /// A certificate of another authority than the server's own. Devices accept it because the server's own key
@@ -507,6 +513,7 @@ impl Config {
         note!(reactors, "server.reactors", needs_restart);
         note!(workers, "server.workers", needs_restart);
         note!(admin.socket, "admin.socket", needs_restart);
+        note!(admin.listen, "admin.listen", needs_restart);
         note!(links.max, "links.max", applied);
         note!(links.handshakes_per_second, "links.handshakes_per_second", applied);
         note!(links.handshake_deadline, "links.handshake_deadline", applied);

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::ServerError;
 use super::clock_watch::ClockWatch;
 use super::panic_guard::{Failures, PanicGuard, ServerFailure};
-use super::presence::Rounds;
+use super::presence::{Announcer, Rounds, own_event};
 use super::presented::Presented;
 use super::sequences::{Round, WriteBack};
 use super::tickets::TicketRounds;
@@ -22,7 +22,9 @@ use crate::concurrency::counters::Counters;
 use crate::concurrency::strangers::StrangerSummary;
 use crate::journal::Journal;
 use crate::memory;
-use crate::store::Store;
+use crate::store::{AuditPlace, Store};
+use crate::wire::event::Severity;
+use crate::wire::id::CertificateHash;
 use crate::wire::time::Now;
 
 /// Interval at which sequence numbers and times are written back to the store. Changes in between are
@@ -34,6 +36,12 @@ const WRITE_BACK_SECONDS: u64 = 10;
 /// tried again as often, and each time is a line in the log.
 const TICKET_LOOK_SECONDS: u64 = 60;
 
+/// Interval at which the audit's last row is told as an event, when it is another one.
+const AUDIT_HEAD_SECONDS: u64 = 3_600;
+
+/// Kind of that event.
+const AUDIT_HEAD_KIND: &str = "audit_head";
+
 /// The parts of the control thread.
 pub(super) struct Control {
     pub(super) socket: PathBuf,
@@ -41,6 +49,7 @@ pub(super) struct Control {
     pub(super) journal: Journal,
     pub(super) write_back: WriteBack,
     pub(super) rounds: Rounds,
+    pub(super) announcer: Announcer,
     pub(super) clock_watch: ClockWatch,
     pub(super) counters: Arc<Counters>,
     pub(super) trimmer: Trimmer,
@@ -102,6 +111,9 @@ impl Control {
         let (started, mut strangers) = (tokio::time::Instant::now(), StrangerSummary::default());
         let mut ticket_looks = tokio::time::interval(Duration::from_secs(TICKET_LOOK_SECONDS));
         ticket_looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut audit_looks = tokio::time::interval(Duration::from_secs(AUDIT_HEAD_SECONDS));
+        audit_looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut audit_told = AuditPlace::default();
         let result = loop {
             tokio::select! {
                 result = &mut served => break result,
@@ -114,6 +126,7 @@ impl Control {
                     self.tickets.look(self.context.clock.known());
                     self.presented.look();
                 }
+                _ = audit_looks.tick() => self.tell_of_audit(&mut audit_told),
             }
         };
         self.tell_of(&mut strangers, u64::MAX);
@@ -126,6 +139,25 @@ impl Control {
     fn tell_of(&self, strangers: &mut StrangerSummary, second: u64) {
         if let Some(line) = strangers.line(&self.counters.strangers, second) {
             log::info!("{line}");
+        }
+    }
+
+    /// Says in the log of events with which row the audit ends: those who take events elsewhere can tell
+    /// later whether the rows before were written anew. Without room it is said the next time.
+    fn tell_of_audit(&self, told: &mut AuditPlace) {
+        let head = match self.context.store.audit().head() {
+            Ok(head) => head,
+            Err(error) => return log::warn!("the audit can't be read: {error}"),
+        };
+        if head == *told {
+            return;
+        }
+        let (now, hash) = (self.context.clock.now().wall, CertificateHash(head.hash).to_string());
+        let message = format!("the audit ends with row {}, SHA-256 {hash}", head.number);
+        let fields = [("number", head.number.to_string()), ("sha256", hash)];
+        let event = own_event(Severity::Info, AUDIT_HEAD_KIND, message, now, fields);
+        if self.announcer.say_of_server(&event, now) {
+            *told = head;
         }
     }
 

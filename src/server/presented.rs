@@ -15,7 +15,9 @@ use zeroize::Zeroizing;
 use super::config::TlsConfig;
 use super::identity::{Identity, IdentityError};
 use crate::paths::open_private;
-use crate::reactor::channel::{ChannelError, ServerTls, certificate_from_pem, private_key_from_pem};
+use crate::reactor::channel::{
+    AdminTls, ChannelError, ServerTls, certificate_from_pem, private_key_from_pem,
+};
 use crate::wire::certificate::public_key_info;
 use crate::wire::id::CertificateHash;
 
@@ -104,6 +106,11 @@ impl Presented {
         self.show(config, texts.as_ref())?;
         *state = State { config: config.clone(), read: texts, fault: None };
         Ok(())
+    }
+
+    /// The same for administrators.
+    pub(super) fn to_administrators(&self) -> Result<AdminTls, ChannelError> {
+        self.tls.of_administrators()
     }
 
     /// The server's own key has changed: it vouches anew.

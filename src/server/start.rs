@@ -33,6 +33,7 @@ use super::trusted::Trusted;
 use super::workers::{self, Tools};
 use super::workers::{JOBS_MAX, JobReceiver, jobs};
 use super::{Server, ServerError};
+use crate::admin::network::Network;
 use crate::admin::{AdminContext, Calls, ServerInfo};
 use crate::concurrency::counters::Counters;
 use crate::concurrency::reactors::ReactorMailboxes;
@@ -277,8 +278,13 @@ impl Parts {
         trusted.begin()?;
         let links_max = Arc::new(AtomicU64::new(sizes.links_max));
         let persistent_max = Arc::new(AtomicU64::new(sizes.persistent_max));
+        let network = match config.admin.listen {
+            Some(address) => Some(Network { address, tls: presented.to_administrators()? }),
+            None => None,
+        };
         let context = AdminContext {
             backups,
+            network,
             certificates: Arc::new(trusted),
             device_notifier: Arc::new(waker),
             calls: calls.clone(),
@@ -311,7 +317,8 @@ impl Parts {
             journal: journal.clone(),
             write_back,
             clock_watch: ClockWatch::new(clock, store.clone(), announcer.clone(), clock_change),
-            rounds: Rounds::new(announcer),
+            rounds: Rounds::new(announcer.clone()),
+            announcer,
             counters: counters.clone(),
             trimmer: Trimmer::default(),
             gives_memory_back: config.process.keep_memory_small,

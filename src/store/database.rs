@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
+use super::audit;
 use super::checkpoint::{self, Notifier};
 use super::connection::{self, Reader, Readers};
 use super::error::StoreError;
@@ -47,18 +48,32 @@ impl Database {
     }
 
     /// As [`Database::call`]; `then` is called by the writer's thread after the commit, so that memory is
-    /// told of changes in the order in which they were stored.
+    /// told of changes in the order in which they were stored. The audit's row, when this thread has one to
+    /// write, is part of it.
     pub(super) fn call_then<T: Send + 'static, U: Send + 'static>(
         &self,
         action: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
         then: impl FnOnce(T) -> U + Send + 'static,
     ) -> Result<U, StoreError> {
         let (sender, receiver) = crossbeam_channel::bounded(1);
+        let entry = audit::take_pending();
+        let is_audited = entry.is_some();
+        let action = move |connection: &Connection| {
+            let value = action(connection)?;
+            if let Some(entry) = entry {
+                audit::append(connection, &entry, audit::AUDIT_DONE)?;
+            }
+            Ok(value)
+        };
         self.submit(action, move |result| {
             // The receiver waits below.
             let _ = sender.send(result.map(then));
         });
-        receiver.recv().unwrap_or(Err(StoreError::Stopped))
+        let result = receiver.recv().unwrap_or(Err(StoreError::Stopped));
+        if is_audited && result.is_ok() {
+            audit::note_written();
+        }
+        result
     }
 }
 

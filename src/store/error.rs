@@ -151,6 +151,17 @@ pub enum StoreError {
     /// There is no such token.
     #[error("there is no token {0}")]
     NoToken(crate::wire::id::TokenId),
+    /// There is no such API token.
+    #[error("there is no API token {0}")]
+    NoApiToken(crate::wire::id::ApiTokenId),
+    /// The text names no holder of an API token.
+    #[error("'{0}' can't be the name of an API token: 1 to 255 bytes, no control or invisible characters")]
+    BadApiTokenName(String),
+    /// As many API tokens are kept as may be.
+    #[error(
+        "there are {0} API tokens, as many as may be: those that were revoked go 30 days after their time is over"
+    )]
+    TooManyApiTokens(u64),
     /// The token does not let the device in.
     #[error(transparent)]
     Token(#[from] super::devices::TokenRefusal),

@@ -12,6 +12,8 @@
 //! | [`Inventory`] | `applications`, `inventory_*`, `base_*`, `device_inventories`: the applications |
 //! | [`Inventory`] | `host_facts`, `declarations`, `conditions`, `statistics`: the other reports |
 //! | [`Selection`] | `tags`, `device_tags`, `views`; it lists devices by filters, from memory |
+//! | [`ApiTokens`] | `api_tokens` |
+//! | [`Audit`] | `audit` |
 //! | [`Store`] | `meta`, `ticket_seeds`, `log_generation` |
 //!
 //! An owner alone writes its tables. A change that touches several is one transaction of the writer, which
@@ -19,6 +21,8 @@
 //! commit (short work only: it holds up the next batch), and waiting, for administration.
 #![forbid(unsafe_code)]
 
+mod api_tokens;
+mod audit;
 mod checkpoint;
 mod connection;
 mod copy;
@@ -44,6 +48,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+pub use api_tokens::{API_TOKENS_MAX, ApiTokenHolder, ApiTokens, NewApiToken};
+pub use audit::{AUDIT_DONE, AUDIT_TEXT_BYTES_MAX, Audit, AuditEntry, AuditPlace};
 pub use connection::{FILE_NAME, Reader};
 pub use copy::{Copied, begin_anew, copy_stopped, seal_copy};
 pub use desired_state::DesiredChange;

@@ -13,6 +13,34 @@ CREATE TABLE log_generation (
 ) STRICT;
 INSERT INTO log_generation (generation) VALUES (0);
 
+-- Changes that administrators made or were refused: a chain. `hash` is the SHA-256 of the hash of the row before and of this row
+-- (src/store/audit.rs, hash_of); where the chain begins and ends is in meta, audit_start and audit_head.
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY, -- without gaps
+    at INTEGER NOT NULL,
+    actor TEXT NOT NULL, -- who
+    origin TEXT NOT NULL, -- from where
+    action TEXT NOT NULL, -- method and route
+    target TEXT NOT NULL, -- the path that was asked for
+    before TEXT, -- JSON, cut after 2 KiB
+    after TEXT, -- JSON, the same: the request, without secrets
+    outcome TEXT NOT NULL, -- done, or why it was refused
+    hash BLOB NOT NULL
+) STRICT;
+
+-- Those who may ask over the network, and for what: a role on a group and those below it. Of the secret only its SHA-256 is kept.
+CREATE TABLE api_tokens (
+    id INTEGER PRIMARY KEY,
+    secret_hash BLOB NOT NULL,
+    name TEXT NOT NULL,
+    role TEXT NOT NULL, -- reader, operator, policy-author, administrator
+    group_id INTEGER NOT NULL REFERENCES groups (id),
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    revoked_at INTEGER,
+    is_over INTEGER NOT NULL DEFAULT 0 -- as that of tokens
+) STRICT;
+
 -- A tree, named by paths. The root is '/'.
 CREATE TABLE groups (
     id INTEGER PRIMARY KEY,

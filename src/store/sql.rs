@@ -8,7 +8,8 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row};
 use super::error::StoreError;
 use crate::wire::api::{RunState, TaskDefinition, TaskState};
 use crate::wire::digest::Digest;
-use crate::wire::id::{CertificateHash, DeviceId, Epoch, RunId, TaskId, TokenId};
+use crate::wire::id::{ApiTokenId, CertificateHash, DeviceId, Epoch, RunId, TaskId, TokenId};
+use crate::wire::role::Role;
 use crate::wire::time::WallTime;
 
 /// All 64 bits of a number, as SQLite's integers have a sign.
@@ -28,7 +29,7 @@ macro_rules! columns_of_64_bits {
     )*};
 }
 
-columns_of_64_bits!(DeviceId, TaskId, RunId, TokenId, Epoch, Digest);
+columns_of_64_bits!(ApiTokenId, DeviceId, TaskId, RunId, TokenId, Epoch, Digest);
 
 macro_rules! columns_by_name {
     ($($name:ty: $what:literal),*) => {$(
@@ -41,7 +42,7 @@ macro_rules! columns_by_name {
     )*};
 }
 
-columns_by_name!(RunState: "a run's state", TaskState: "a task's state");
+columns_by_name!(Role: "a role", RunState: "a run's state", TaskState: "a task's state");
 
 /// As JSON.
 impl FromSql for TaskDefinition {

@@ -63,6 +63,11 @@ hex_id! {
 }
 
 hex_id! {
+    /// An API token, without its secret. Shown as 16 hexadecimal digits.
+    ApiTokenId, "the id of an API token (16 hexadecimal digits)"
+}
+
+hex_id! {
     /// A task. Shown as 16 hexadecimal digits.
     TaskId, "a task id (16 hexadecimal digits)"
 }

@@ -21,6 +21,7 @@ pub mod named;
 pub mod pattern;
 pub mod presence;
 pub mod printable;
+pub mod role;
 pub mod run_state;
 pub mod section;
 pub mod settings;

@@ -1,6 +1,7 @@
-//! Join tokens: what an administrator hands to a device so that it may enrol.
+//! Join tokens, which an administrator hands to a device so that it may enrol, and API tokens, which let
+//! people and programs ask.
 //!
-//! The text is `muster1-` and, in base64url without padding (RFC 4648 section 5), 68 bytes:
+//! The text is `muster1-` or `musterapi1-` and, in base64url without padding (RFC 4648 section 5), 68 bytes:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -15,11 +16,12 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::id::{CertificateHash, TokenId};
+use super::id::{ApiTokenId, CertificateHash, TokenId};
 use super::limits::TOKEN_SECRET_BYTES;
 use zeroize::{Zeroize as _, Zeroizing};
 
 const PREFIX: &str = "muster1-";
+const API_PREFIX: &str = "musterapi1-";
 const BODY_BYTES: usize = 8 + TOKEN_SECRET_BYTES + 32;
 
 /// A join token. It says which server may be trusted, and proves to that server that the device was invited.
@@ -42,18 +44,82 @@ pub enum TokenError {
     )]
     NotAToken,
     /// Damaged on the way: a character is missing, doubled or changed.
-    #[error("the join token is incomplete or mistyped: copy all of it, without spaces or line breaks")]
+    #[error("the token is incomplete or mistyped: copy all of it, without spaces or line breaks")]
     Damaged,
+    /// It does not begin with `musterapi1-`.
+    #[error(
+        "this is not an API token: it must begin with '{API_PREFIX}' (make one with 'musterctl api-token create')"
+    )]
+    NotAnApiToken,
+}
+
+/// An API token: says which server may be asked with it, and proves to that server who asks.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiTokenText {
+    /// Names the token at the server.
+    pub id: ApiTokenId,
+    /// Known to the token's holder; the server knows its hash.
+    pub secret: [u8; TOKEN_SECRET_BYTES],
+    /// The only certificate that the holder accepts, and those that it vouches for.
+    pub server_certificate: CertificateHash,
+}
+
+fn encode(id: u64, secret: &[u8; TOKEN_SECRET_BYTES], server_certificate: &CertificateHash) -> String {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(BODY_BYTES + 4));
+    bytes.extend_from_slice(&id.to_be_bytes());
+    bytes.extend_from_slice(secret);
+    bytes.extend_from_slice(&server_certificate.0);
+    let check = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&check.to_be_bytes());
+    URL_SAFE_NO_PAD.encode(&*bytes)
+}
+
+fn decode(encoded: &str) -> Result<(u64, [u8; TOKEN_SECRET_BYTES], CertificateHash), TokenError> {
+    let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Damaged)?);
+    let (body, check) = bytes.split_last_chunk::<4>().ok_or(TokenError::Damaged)?;
+    let body: &[u8; BODY_BYTES] = body.try_into().map_err(|_| TokenError::Damaged)?;
+    if crc32c::crc32c(body) != u32::from_be_bytes(*check) {
+        return Err(TokenError::Damaged);
+    }
+    let (mut id, mut secret, mut hash) = ([0; 8], [0; TOKEN_SECRET_BYTES], [0; 32]);
+    id.copy_from_slice(&body[..8]);
+    secret.copy_from_slice(&body[8..8 + TOKEN_SECRET_BYTES]);
+    hash.copy_from_slice(&body[8 + TOKEN_SECRET_BYTES..]);
+    Ok((u64::from_be_bytes(id), secret, CertificateHash(hash)))
 }
 
 impl fmt::Display for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = Vec::with_capacity(BODY_BYTES + 4);
-        bytes.extend_from_slice(&self.id.0.to_be_bytes());
-        bytes.extend_from_slice(&self.secret);
-        bytes.extend_from_slice(&self.server_certificate.0);
-        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
-        write!(f, "{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
+        write!(f, "{PREFIX}{}", encode(self.id.0, &self.secret, &self.server_certificate))
+    }
+}
+
+impl fmt::Display for ApiTokenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{API_PREFIX}{}", encode(self.id.0, &self.secret, &self.server_certificate))
+    }
+}
+
+impl Drop for ApiTokenText {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
+}
+
+impl fmt::Debug for ApiTokenText {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiTokenText").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl FromStr for ApiTokenText {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        let encoded = text.trim().strip_prefix(API_PREFIX).ok_or(TokenError::NotAnApiToken)?;
+        let (id, secret, server_certificate) = decode(encoded)?;
+        Ok(Self { id: ApiTokenId(id), secret, server_certificate })
     }
 }
 
@@ -75,17 +141,8 @@ impl FromStr for JoinToken {
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
         let encoded = text.trim().strip_prefix(PREFIX).ok_or(TokenError::NotAToken)?;
-        let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Damaged)?);
-        let (body, check) = bytes.split_last_chunk::<4>().ok_or(TokenError::Damaged)?;
-        let body: &[u8; BODY_BYTES] = body.try_into().map_err(|_| TokenError::Damaged)?;
-        if crc32c::crc32c(body) != u32::from_be_bytes(*check) {
-            return Err(TokenError::Damaged);
-        }
-        let (mut id, mut secret, mut hash) = ([0; 8], [0; TOKEN_SECRET_BYTES], [0; 32]);
-        id.copy_from_slice(&body[..8]);
-        secret.copy_from_slice(&body[8..8 + TOKEN_SECRET_BYTES]);
-        hash.copy_from_slice(&body[8 + TOKEN_SECRET_BYTES..]);
-        Ok(Self { id: TokenId(u64::from_be_bytes(id)), secret, server_certificate: CertificateHash(hash) })
+        let (id, secret, server_certificate) = decode(encoded)?;
+        Ok(Self { id: TokenId(id), secret, server_certificate })
     }
 }
 
@@ -103,6 +160,9 @@ mod tests {
             let token = JoinToken { id: TokenId(id), secret, server_certificate: CertificateHash(hash) };
             let text = token.to_string();
             prop_assert_eq!(text.parse::<JoinToken>(), Ok(token));
+            let api = ApiTokenText { id: ApiTokenId(id), secret, server_certificate: CertificateHash(hash) };
+            prop_assert!(api.to_string().parse::<JoinToken>().is_err() && text.parse::<ApiTokenText>().is_err());
+            prop_assert_eq!(api.to_string().parse::<ApiTokenText>(), Ok(api));
             let mut damaged = text.clone();
             damaged.replace_range(at..=at, &to);
             prop_assert!(damaged == text || damaged.parse::<JoinToken>().is_err());
@@ -120,5 +180,11 @@ mod tests {
         let token =
             JoinToken { id: TokenId(1), secret: [0xab; 24], server_certificate: CertificateHash([0; 32]) };
         assert_eq!(format!("{token:?}"), "JoinToken { id: TokenId(0000000000000001), .. }");
+        let token = ApiTokenText {
+            id: ApiTokenId(1),
+            secret: [0xab; 24],
+            server_certificate: CertificateHash([0; 32]),
+        };
+        assert_eq!(format!("{token:?}"), "ApiTokenText { id: ApiTokenId(0000000000000001), .. }");
     }
 }

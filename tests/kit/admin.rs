@@ -65,7 +65,7 @@ impl AdminServer {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::new(Address { socket: self.socket() }).unwrap()
+        Client::new(Address::Socket(self.socket())).unwrap()
     }
 
     /// Serves (again).
@@ -79,6 +79,7 @@ impl AdminServer {
             gauges: Arc::new(Numbers),
             backups: Arc::new(NoBackups),
             certificates: Arc::new(OneCertificate),
+            network: None,
             info: ServerInfo {
                 version: "0.0.0-test",
                 addresses: vec!["127.0.0.1:13000".into()],

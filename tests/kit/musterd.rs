@@ -73,7 +73,7 @@ impl Musterd {
     }
 
     fn client(&self) -> Client {
-        Client::new(Address { socket: self.data.join("admin.sock") }).unwrap()
+        Client::new(Address::Socket(self.data.join("admin.sock"))).unwrap()
     }
 
     pub(crate) fn status(&self) -> Status {

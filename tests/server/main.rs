@@ -1,6 +1,7 @@
 //! The server: in this process on real sockets, and `musterd` as its user runs it.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
+mod administration;
 mod backup;
 mod command_line;
 mod damage;

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 
+use super::api_token::ApiTokenCommand;
+use super::audit::AuditCommand;
 use super::certificate::CertificateCommand;
 use super::policy::{PolicyCommand, SettingsCommand};
 use super::tag::{TagCommand, ViewCommand};
@@ -34,9 +36,9 @@ use crate::wire::units::parse_duration;
 Exit codes: 0 done, 1 refused or not there, 2 wrong usage."
 )]
 pub(super) struct Arguments {
-    /// The server's admin socket [default: $MUSTER_SERVER; otherwise the service's (/run/muster,
-    /// /var/lib/muster) for root, unix:./muster-data/admin.sock for others]
-    #[arg(long, global = true, value_name = "unix:PATH")]
+    /// The server's admin socket, or https://HOST:PORT [default: $MUSTER_SERVER; otherwise the service's
+    /// (/run/muster, /var/lib/muster) for root, unix:./muster-data/admin.sock for others]
+    #[arg(long, global = true, value_name = "ADDRESS")]
     pub(super) server: Option<Address>,
     /// One JSON document on standard output instead of a table
     #[arg(long, global = true)]
@@ -80,6 +82,28 @@ pub(super) enum Command {
     /// The server's certificate: its rotation, and which devices are ready for it
     #[command(subcommand)]
     Certificate(CertificateCommand),
+    /// API tokens: who may do what, and where
+    #[command(subcommand)]
+    ApiToken(ApiTokenCommand),
+    /// Keep an API token for a server on the network, given with --server
+    #[command(after_help = "Examples:
+  musterctl --server https://muster.example.org:13001 login
+  musterctl --server https://muster.example.org:13001 login --token-file token
+
+The token names the server's certificate: no other server is accepted. It is kept in
+$XDG_CONFIG_HOME/muster/tokens.json, mode 0600; MUSTER_API_TOKEN goes before it.")]
+    Login {
+        /// File with the token; - asks for it
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        token_file: String,
+    },
+    /// Forget the API token for a server on the network
+    #[command(after_help = "Examples:
+  musterctl --server https://muster.example.org:13001 logout")]
+    Logout,
+    /// The audit: each change that was made or refused, and who asked for it
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// The server at a glance
     #[command(after_help = "Examples:
   musterctl status
@@ -465,7 +489,7 @@ fn version(text: &str) -> Result<String, ParseError> {
     text.parse::<VersionExpression>().map(|_| text.to_owned())
 }
 
-fn seconds(text: &str) -> Result<u64, String> {
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
     match parse_duration(text)?.as_secs() {
         0 => Err(format!("'{text}' is too short: at least 1s")),
         seconds => Ok(seconds),
@@ -492,7 +516,7 @@ fn interval(text: &str) -> Result<Interval, String> {
     interval_seconds(text).map(Interval::Seconds)
 }
 
-fn since(text: &str) -> Result<Timestamp, String> {
+pub(super) fn since(text: &str) -> Result<Timestamp, String> {
     if let Ok(ago) = parse_duration(text) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let then = u64::try_from(now.saturating_sub(ago).as_millis()).unwrap_or(0);

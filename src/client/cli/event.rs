@@ -24,17 +24,10 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: EventComman
                 cursor: None,
             };
             let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-            let mut events = Vec::new();
             let mut pages = client.events(query);
-            for page in pages.by_ref() {
-                events.extend(page?);
-                if events.len() >= wanted {
-                    break;
-                }
-            }
+            let mut events = pages.first(wanted)?;
             let deleted = pages.deleted();
             // They come newest first; like a log they are read with the newest last.
-            events.truncate(wanted);
             events.reverse();
             let heads = &["RECEIVED (UTC)", "SEVERITY", "DEVICE", "SOURCE", "EVENT"];
             output.list(heads, std::iter::once(Ok(events)), "no events", |event| {

@@ -3,13 +3,16 @@
 //! Exit codes: 0 done; 1 the server refused, can't be reached, the thing is not there, a device was not
 //! reached, or a run did not succeed; 2 wrong usage.
 
+mod api_token;
 mod application;
 mod arguments;
+mod audit;
 mod certificate;
 mod device;
 mod event;
 mod group;
 mod json_file;
+mod login;
 mod output;
 mod policy;
 mod quantity;
@@ -87,8 +90,17 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         (None, _) => Address::of_this_machine(),
     };
-    let mut client = Client::new(server)?;
     let mut output = Output::new(arguments.json);
+    match &arguments.command {
+        Command::Login { token_file } => return login::login(&server, &mut output, token_file),
+        Command::Logout => return login::logout(&server, &mut output),
+        _ => {}
+    }
+    let token = login::token_for(&server)?;
+    let mut client = Client::new(server)?;
+    if let Some(token) = token {
+        client.sign_in(&token);
+    }
     match arguments.command {
         Command::Token(command) => token::run(&mut client, &mut output, command),
         Command::Device(command) => device::run(&mut client, &mut output, command),
@@ -101,6 +113,10 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Settings(command) => policy::run_settings(&mut client, &mut output, command),
         Command::Task(command) => task::run(&mut client, &mut output, command),
         Command::Certificate(command) => certificate::run(&mut client, &mut output, command),
+        Command::ApiToken(command) => api_token::run(&mut client, &mut output, command),
+        Command::Audit(command) => audit::run(&mut client, &mut output, &command),
+        // Done above: they need no client that has signed in.
+        Command::Login { .. } | Command::Logout => Ok(()),
         Command::Status => status::run(&mut client, &mut output),
     }
 }

@@ -122,6 +122,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
         ),
         ("clock", clock(&status.clock)),
         ("listens on", status.addresses.join(", ")),
+        ("administration", status.administration.clone().unwrap_or_else(|| "the socket alone".into())),
         ("certificate", format!("sha256 {}{}", status.certificate_sha256, rotation(status.certificate_stage))),
         (
             "devices",

@@ -10,6 +10,8 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme, version,
 };
 
+#[cfg(feature = "client")]
+use super::HTTP;
 use super::error::{ChannelError, SeenCertificate};
 use super::{PROTOCOL, signature};
 pub use crate::machine::trust::ExpectedServer;
@@ -32,7 +34,7 @@ impl ExpectedServer {
 impl fmt::Display for ExpectedServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hash(hash) => write!(f, "{hash} (from the join token)"),
+            Self::Hash(hash) => write!(f, "{hash} (from the token)"),
             Self::Pins { pins, .. } => {
                 for (index, pin) in pins.iter().enumerate() {
                     write!(f, "{}{}", if index == 0 { "" } else { " or " }, CertificateHash::of(pin))?;
@@ -65,6 +67,23 @@ impl ClientTls {
     /// # Errors
     /// When certificate and key can't be used.
     pub fn new(expected: ExpectedServer, identity: Option<ClientIdentity<'_>>) -> Result<Self, ChannelError> {
+        Self::speaking(PROTOCOL, expected, identity)
+    }
+
+    /// For an administrator, who asks a server that must be `expected` in HTTP.
+    ///
+    /// # Errors
+    /// When the library can't be set up.
+    #[cfg(feature = "client")]
+    pub fn of_administrator(expected: ExpectedServer) -> Result<Self, ChannelError> {
+        Self::speaking(HTTP, expected, None)
+    }
+
+    fn speaking(
+        protocol: &[u8],
+        expected: ExpectedServer,
+        identity: Option<ClientIdentity<'_>>,
+    ) -> Result<Self, ChannelError> {
         let unusable = |error: Error| ChannelError::Configuration(error.to_string());
         let builder = ClientConfig::builder_with_provider(signature::provider())
             .with_protocol_versions(&[&version::TLS13])
@@ -80,13 +99,15 @@ impl ClientTls {
                 builder.with_client_auth_cert(chain, key).map_err(unusable)?
             }
         };
-        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         config.enable_sni = false;
         config.resumption = Resumption::store(Arc::new(ClientSessionMemoryCache::new(TICKET_STORE_SERVERS)));
         Ok(Self { config: Arc::new(config), expected })
     }
 
-    pub(super) fn config(&self) -> Arc<ClientConfig> {
+    /// The library's configuration.
+    #[must_use]
+    pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.config)
     }
 
@@ -94,8 +115,10 @@ impl ClientTls {
         &self.expected
     }
 
-    #[expect(clippy::unused_self, reason = "the name may become the server's own with a later protocol")]
-    pub(super) fn name(&self) -> ServerName<'static> {
+    /// The name that the library wants.
+    #[must_use]
+    #[allow(clippy::unused_self, reason = "the name may become the server's own with a later protocol")]
+    pub fn name(&self) -> ServerName<'static> {
         ServerName::try_from(SERVER_NAME)
             .unwrap_or(ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into()))
     }

@@ -26,12 +26,18 @@ pub use handover::ServerHandshake;
 pub use pem::{certificate_from_pem, private_key_from_pem};
 #[cfg(test)]
 pub(crate) use rustls::server::ProducesTickets;
+#[cfg(feature = "server")]
+pub use server::AdminTls;
 pub use server::{Membership, ServerTls};
 pub use server_channel::{Peer, SERVER_CHANNEL_BYTES_MAX, ServerChannel};
 pub use tickets::{TICKET_KEY_BYTES, TICKET_KEY_NAME_BYTES, TicketKey, TicketKeys};
 
 /// The application protocol that both sides must name (ALPN, RFC 7301).
 pub const PROTOCOL: &[u8] = b"muster/1";
+
+/// The application protocol of administrators: HTTP/1.1 (RFC 7301 section 6).
+#[cfg(any(feature = "server", feature = "client"))]
+pub const HTTP: &[u8] = b"http/1.1";
 
 /// Most bytes that a channel keeps for a peer that does not read: sixteen of the largest frames. A long
 /// answer is produced as the socket takes it, far below this; beyond it is a peer that asks and does not

@@ -43,6 +43,21 @@ pub struct ServerTls {
     shown: Arc<Shown>,
 }
 
+/// The server's end of administrators' connections: shows the same certificate, speaks HTTP, and asks nobody
+/// for a certificate.
+#[cfg(feature = "server")]
+#[derive(Clone, Debug)]
+pub struct AdminTls(Arc<ServerConfig>);
+
+#[cfg(feature = "server")]
+impl AdminTls {
+    /// The library's configuration.
+    #[must_use]
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0)
+    }
+}
+
 /// The certificate that the server shows, until another takes its place.
 struct Shown(RwLock<Arc<CertifiedKey>>);
 
@@ -115,6 +130,23 @@ impl ServerTls {
         let mut config = (*self.config).clone();
         config.ticketer = Arc::new(keys);
         Self { config: Arc::new(config), shown: self.shown }
+    }
+
+    /// For administrators. They are shown what is shown later, too.
+    ///
+    /// # Errors
+    /// When the library can't be set up.
+    #[cfg(feature = "server")]
+    pub fn of_administrators(&self) -> Result<AdminTls, ChannelError> {
+        let mut config = ServerConfig::builder_with_provider(signature::provider())
+            .with_protocol_versions(&[&version::TLS13])
+            .map_err(|error| ChannelError::Configuration(error.to_string()))?
+            .with_no_client_auth()
+            .with_cert_resolver(self.shown.clone());
+        config.alpn_protocols = vec![super::HTTP.to_vec()];
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(AdminTls(Arc::new(config)))
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {

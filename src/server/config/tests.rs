@@ -54,6 +54,7 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
     let with_all = |config: &Config| {
         !config.host_names.is_empty()
             && config.admin.socket.is_some()
+            && config.admin.listen.is_some()
             && config.reactors.is_some()
             && config.workers.is_some()
             && config.udp.is_some()

@@ -3,6 +3,8 @@
 use rusqlite::{Connection, named_params};
 
 use super::{Devices, InForce, PersistentLinkChanges, rows};
+pub(in crate::store) use crate::fleet::access::is_within;
+use crate::store::api_tokens;
 use crate::store::error::StoreError;
 use crate::store::policies::{self, SettingsChange};
 use crate::store::sql::Sql as _;
@@ -144,11 +146,6 @@ fn parent(path: &str) -> Option<&str> {
         Some(at) if at > 0 => Some(&path[..at]),
         _ => None,
     }
-}
-
-/// Whether a group is another one, or lies below it.
-pub(in crate::store) fn is_within(path: &str, above: &str) -> bool {
-    path == above || above == "/" || path.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The least text that is greater than every path below `path`: paths below it lie in
@@ -293,6 +290,14 @@ fn remove(connection: &Connection, path: &str, is_recursive: bool) -> Result<Vec
         )));
     }
     for id in groups {
+        let tokens = api_tokens::leave_group(connection, id)?;
+        if tokens > 0 {
+            let tokens = counted(usize::try_from(tokens).unwrap_or(usize::MAX), "API token");
+            return Err(StoreError::GroupRefused(format!(
+                "{tokens} may something on {} and below: revoke first ('musterctl api-token list')",
+                path_of(connection, id)?
+            )));
+        }
         // Removed devices and old tokens name their group, too.
         for table in ["devices", "tokens"] {
             connection.run(&format!("UPDATE {table} SET group_id = ?2 WHERE group_id = ?1"), [id, above])?;

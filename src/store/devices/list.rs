@@ -3,6 +3,7 @@
 use rusqlite::{Connection, Row, params};
 
 use super::certificates::{self, DeviceCertificate};
+use super::group::normal_path;
 use super::rows::{self, number_by_name, number_of};
 use super::status::{self, DeviceStatus};
 use super::token;
@@ -92,6 +93,15 @@ pub fn name_of(connection: &Connection, device: DeviceId) -> Result<Option<Strin
     connection.perhaps("SELECT name FROM devices WHERE id = ?1", [device], |row| row.get(0))
 }
 
+/// Path of a device's group; `None`: there was never such a device.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn group_of(connection: &Connection, device: DeviceId) -> Result<Option<String>, StoreError> {
+    let sql = "SELECT g.path FROM devices d JOIN groups g ON g.id = d.group_id WHERE d.id = ?1";
+    connection.perhaps(sql, [device], |row| row.get(0))
+}
+
 /// One device, whole.
 ///
 /// # Errors
@@ -168,18 +178,40 @@ fn load_detail(connection: &Connection, number: i64) -> Result<DeviceDetail, Sto
 /// When the cursor is none, or the file cannot be read.
 pub fn groups(connection: &Connection, page: &PageRequest) -> Result<Page<Group>, StoreError> {
     let [after] = page.after('g')?.unwrap_or_default();
-    let sql = "SELECT g.path, g.interval_seconds, g.keep_connected,
-            (SELECT count(*) FROM devices d WHERE d.group_id = g.id AND d.removed_at IS NULL)
-        FROM groups g WHERE g.path > ?1 ORDER BY g.path LIMIT ?2";
-    let groups = connection.all(sql, params![after, page.limit()], |row| {
-        Ok(Group {
-            path: row.get(0)?,
-            interval_seconds: row.get(1)?,
-            keep_connected: row.get(2)?,
-            devices: row.number(3)?,
-        })
-    })?;
+    let sql = format!("{GROUPS} WHERE g.path > ?1 ORDER BY g.path LIMIT ?2");
+    let groups = connection.all(&sql, params![after, page.limit()], group_from_row)?;
     Ok(page.page('g', groups, |group| [group.path.clone()]))
+}
+
+/// One group.
+///
+/// # Errors
+/// When there is no such group, or the file cannot be read.
+pub fn group(connection: &Connection, path: &str) -> Result<Group, StoreError> {
+    let path = normal_path(path)?;
+    let found = connection.perhaps(&format!("{GROUPS} WHERE g.path = ?1"), [&path], group_from_row)?;
+    found.ok_or(StoreError::NoGroup(path))
+}
+
+const GROUPS: &str = "SELECT g.path, g.interval_seconds, g.keep_connected,
+        (SELECT count(*) FROM devices d WHERE d.group_id = g.id AND d.removed_at IS NULL)
+    FROM groups g";
+
+fn group_from_row(row: &Row<'_>) -> rusqlite::Result<Group> {
+    Ok(Group {
+        path: row.get(0)?,
+        interval_seconds: row.get(1)?,
+        keep_connected: row.get(2)?,
+        devices: row.number(3)?,
+    })
+}
+
+/// One join token, as it is `now`.
+///
+/// # Errors
+/// When there is no such token, or the file cannot be read.
+pub fn token(connection: &Connection, id: TokenId, now: WallTime) -> Result<Token, StoreError> {
+    token::get(connection, id, now)
 }
 
 /// The join tokens, by id, as they are `now`.

@@ -375,7 +375,7 @@ fn create_for_copy(
     Ok(created)
 }
 
-fn get(connection: &Connection, id: TokenId, now: WallTime) -> Result<Token, StoreError> {
+pub(super) fn get(connection: &Connection, id: TokenId, now: WallTime) -> Result<Token, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM {TABLES} WHERE t.id = ?1");
     connection.perhaps(&sql, [id], |row| from_row(row, now))?.ok_or(StoreError::NoToken(id))
 }
@@ -386,17 +386,21 @@ fn revoke(connection: &Connection, id: TokenId, now: WallTime) -> Result<Token, 
     get(connection, id, now)
 }
 
-/// Puts right what the clock has made wrong ([`TokenLife::correct`]).
+/// Puts right what the clock has made wrong ([`TokenLife::correct`]), of API tokens, too.
 fn correct(connection: &Connection, known: WallTime, ran: Stretch, now: WallTime) -> Result<(), StoreError> {
-    let sql = "SELECT id, created_at, expires_at FROM tokens
-        WHERE is_over = 0 AND (expires_at <= ?1 OR created_at > ?2)";
-    let lives: Vec<(TokenId, WallTime, WallTime)> =
-        connection.all(sql, (known.max(ran.until), now), |row| row.try_into())?;
-    let sql = "UPDATE tokens SET created_at = ?2, expires_at = ?3, is_over = ?4 WHERE id = ?1";
-    for (id, created_at, expires_at) in lives {
-        let mut life = TokenLife { created_at, expires_at, is_over: false };
-        life.correct(known, ran, now);
-        connection.run(sql, (id, life.created_at, life.expires_at, life.is_over))?;
+    for table in ["tokens", "api_tokens"] {
+        let sql = format!(
+            "SELECT id, created_at, expires_at FROM {table}
+            WHERE is_over = 0 AND (expires_at <= ?1 OR created_at > ?2)"
+        );
+        let lives: Vec<(i64, WallTime, WallTime)> =
+            connection.all(&sql, (known.max(ran.until), now), |row| row.try_into())?;
+        let sql = format!("UPDATE {table} SET created_at = ?2, expires_at = ?3, is_over = ?4 WHERE id = ?1");
+        for (id, created_at, expires_at) in lives {
+            let mut life = TokenLife { created_at, expires_at, is_over: false };
+            life.correct(known, ran, now);
+            connection.run(&sql, (id, life.created_at, life.expires_at, life.is_over))?;
+        }
     }
     Ok(())
 }

@@ -144,6 +144,15 @@ impl Policies {
         rows::list(&*self.devices.database().reader()?, application)
     }
 
+    /// A device's own settings for an application; `None`: there are none.
+    ///
+    /// # Errors
+    /// When there is no such device, or the file cannot be read.
+    pub fn own(&self, device: DeviceId, application: &str) -> Result<Option<SetSettings>, StoreError> {
+        let reader = self.devices.database().reader()?;
+        rows::own(&reader, devices::number_of(&reader, device)?, application)
+    }
+
     /// Origin of each key of a device's effective settings.
     ///
     /// # Errors

@@ -6,6 +6,11 @@
 //! | method and path | asks with | answers with |
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
+//! | `POST /v1/api-tokens` | [`NewApiToken`] | [`CreatedApiToken`] |
+//! | `GET /v1/api-tokens` | [`PageQuery`] | [`Page`] of [`ApiToken`] |
+//! | `DELETE /v1/api-tokens/{id}` | | [`ApiToken`] |
+//! | `GET /v1/audit` | [`AuditQuery`] | [`Page`] of [`AuditRecord`], newest first |
+//! | `GET /v1/audit/verify` | | [`AuditCheck`] |
 //! | `GET /v1/backup` | | a tar file, as it is made; its last part is `SHA256SUMS` when it is whole |
 //! | `GET /v1/certificate` | | [`CertificateStatus`] |
 //! | `POST /v1/certificate` | [`CertificateChange`] | [`CertificateStatus`] |
@@ -54,7 +59,9 @@
 //! Every answer that is no success is an [`ErrorBody`]. A list is a [`Page`] with an opaque cursor to the
 //! next one.
 
+mod api_token;
 mod application;
+mod audit;
 mod call;
 mod certificate;
 mod device;
@@ -76,14 +83,20 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::wire::digest::Digest;
 pub use crate::wire::event::Severity;
-pub use crate::wire::id::{DeviceId, Epoch, RunId, TaskId, TokenId};
+pub use crate::wire::id::{ApiTokenId, DeviceId, Epoch, RunId, TaskId, TokenId};
 pub use crate::wire::named::ParseError;
 pub use crate::wire::presence::Presence;
+pub use crate::wire::role::Role;
 pub use crate::wire::section::{ApplicationCondition, Condition, HostFacts};
 pub use crate::wire::settings::{Drift, SettingsReport, SettingsState};
 pub use crate::wire::statistics::Number;
 pub use crate::wire::time::WallTime;
+pub use api_token::{
+    API_TOKEN_TTL_SECONDS_DEFAULT, API_TOKEN_TTL_SECONDS_MAX, ApiToken, ApiTokenState, CreatedApiToken,
+    NewApiToken,
+};
 pub use application::{ApplicationQuery, Installation, InstalledApplication};
+pub use audit::{AuditCheck, AuditQuery, AuditRecord};
 pub use call::{
     CALL_SECONDS_DEFAULT, CALL_SECONDS_MAX, CallLine, CallOutcome, CallRequest, CallVia, CalledDevice,
 };
@@ -204,6 +217,10 @@ pub struct ErrorDetail {
 pub enum ErrorCode {
     /// 400: the request can't be understood, or a value in it is not allowed.
     InvalidArgument,
+    /// 401: the server does not know who asks.
+    Unauthenticated,
+    /// 403: those who ask may not do that, or not there.
+    Forbidden,
     /// 404: no such path, device, token or group.
     NotFound,
     /// 405: the path exists, the method doesn't.
@@ -227,6 +244,8 @@ impl ErrorCode {
     pub fn status(self) -> u16 {
         match self {
             Self::InvalidArgument => 400,
+            Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Conflict => 409,

@@ -56,6 +56,8 @@ macro_rules! pinned {
 
 pinned! {
     application: ApplicationQuery, InstalledApplication, Installation, Page<InstalledApplication>;
+    api_token: NewApiToken, CreatedApiToken, ApiToken;
+    audit: AuditQuery, AuditRecord, AuditCheck;
     call: CallRequest, CallLine;
     certificate: CertificateStatus, CertificateChange, RecoveryKey;
     device: DeviceQuery, Device, DeviceDetail, DeviceChange, Why;

@@ -22,6 +22,9 @@ pub struct Status {
     pub certificate_stage: CertificateStage,
     /// Addresses at which it listens for devices.
     pub addresses: Vec<String>,
+    /// Address at which administrators are served over the network; null: nowhere.
+    #[serde(default)]
+    pub administration: Option<String>,
     /// Whether the server's wall clock is believed.
     #[serde(default)]
     pub clock: ClockStatus,

@@ -256,7 +256,7 @@ mod tests {
         config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.journal.segment_bytes = 1 << 20;
         config.reactors = Some(1);
-        let admin = Address { socket: config.admin_socket() };
+        let admin = Address::Socket(config.admin_socket());
         let server = Server::start(config).unwrap();
         let peer = MusterPeer::new(server.addresses()[0], admin, KeyExchange::X25519).unwrap();
         let sizes = Sizes {

@@ -28,7 +28,7 @@ pub(crate) struct Subject {
 impl Subject {
     /// The tool's own.
     pub(crate) fn own(server: OwnServer) -> Self {
-        let admin = Address { socket: server.admin.clone() };
+        let admin = Address::Socket(server.admin.clone());
         Self { address: server.address, own: Some(server), admin, other_pid: None }
     }
 
@@ -66,7 +66,8 @@ impl Subject {
 
 /// Which process listens at the administration socket (`SO_PEERCRED`, socket(7)).
 fn process_behind(admin: &Address) -> Option<u32> {
-    let stream = UnixStream::connect(&admin.socket).ok()?;
+    let Address::Socket(socket) = admin else { return None };
+    let stream = UnixStream::connect(socket).ok()?;
     let credentials = rustix::net::sockopt::socket_peercred(&stream).ok()?;
     u32::try_from(credentials.pid.as_raw_nonzero().get()).ok()
 }
@@ -80,7 +81,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("admin.sock");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        assert_eq!(process_behind(&Address { socket }), Some(std::process::id()));
-        assert_eq!(process_behind(&Address { socket: directory.path().join("none") }), None);
+        assert_eq!(process_behind(&Address::Socket(socket)), Some(std::process::id()));
+        assert_eq!(process_behind(&Address::Socket(directory.path().join("none"))), None);
     }
 }

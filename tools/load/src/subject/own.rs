@@ -60,7 +60,7 @@ impl OwnServer {
 
     /// A connection to its administration.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        Client::new(Address { socket: self.admin.clone() }).map_err(Failure::refused)
+        Client::new(Address::Socket(self.admin.clone())).map_err(Failure::refused)
     }
 
     /// Ends it without a warning (SIGKILL).

@@ -1,0 +1,264 @@
+//! Rights of those who ask. The router's state is closed: a handler reaches the server through [`May`] alone,
+//! and names the right that it needs with it. Without one a request is refused before anything is looked up.
+//!
+//! | right | role | where |
+//! |---|---|---|
+//! | [`See`] | reader | on one's own groups: lists show no others |
+//! | [`Operate`] | operator | the same |
+//! | [`Author`] | policy-author | the same |
+//! | [`Admit`] | administrator | the same |
+//! | [`Name`] | operator | on the whole fleet |
+//! | [`SeeFleet`] | reader | on the whole fleet |
+//! | [`Govern`] | administrator | on the whole fleet |
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+use super::Shared;
+use super::connection::Caller;
+use super::error::ApiError;
+use crate::fleet::access::Grant;
+use crate::fleet::filter::{Filter, quoted};
+use crate::store::{self, Reader, query};
+use crate::wire::api::{ErrorCode, Task, TaskTargets};
+use crate::wire::id::DeviceId;
+use crate::wire::role::Role;
+use crate::wire::token::ApiTokenText;
+
+/// The scheme of RFC 6750 section 2.1.
+const BEARER: &str = "Bearer ";
+
+/// Says of a request which site's page made it (Fetch Metadata, W3C).
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
+/// The router's state. Only [`May`] opens it.
+#[derive(Clone)]
+pub(super) struct Door(Arc<Shared>);
+
+impl Door {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+}
+
+/// The need of a route.
+pub(super) trait Right: Send + Sync + 'static {
+    /// The least role.
+    const LEAST: Role;
+    /// Whether it must hold on the whole fleet. If not, the handler asks its [`Scope`] about each thing.
+    const IS_OF_FLEET: bool;
+}
+
+macro_rules! rights {
+    ($($(#[$doc:meta])* $right:ident: $role:ident, $is_of_fleet:literal;)*) => {$(
+        $(#[$doc])*
+        pub(super) struct $right;
+
+        impl Right for $right {
+            const LEAST: Role = Role::$role;
+            const IS_OF_FLEET: bool = $is_of_fleet;
+        }
+    )*};
+}
+
+rights! {
+    /// To see devices, and what concerns them.
+    See: Reader, false;
+    /// To call devices, have tasks executed, name and group devices.
+    Operate: Operator, false;
+    /// To set policies and settings, and to change groups.
+    Author: PolicyAuthor, false;
+    /// To let devices and people in, and to send them away.
+    Admit: Administrator, false;
+    /// To name what all share: tags, views.
+    Name: Operator, true;
+    /// To see what can't be told apart by groups.
+    SeeFleet: Reader, true;
+    /// To administer the server itself.
+    Govern: Administrator, true;
+}
+
+/// The server, for somebody who has the right to it.
+pub(super) struct May<R> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) scope: Scope,
+    right: PhantomData<R>,
+}
+
+impl<R: Right> FromRequestParts<Door> for May<R> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, ApiError> {
+        let grant = parts.extensions.get::<Caller>().and_then(|caller| caller.grant.clone());
+        let scope = Scope { grant: grant.ok_or_else(unknown)?, least: R::LEAST };
+        if scope.grant.role < R::LEAST {
+            return Err(scope.forbidden(&scope.grant.group));
+        }
+        if R::IS_OF_FLEET {
+            scope.fleet()?;
+        }
+        Ok(Self { shared: Arc::clone(&door.0), scope, right: PhantomData })
+    }
+}
+
+/// The groups on which somebody has the right that a route needs.
+#[derive(Clone)]
+pub(super) struct Scope {
+    grant: Grant,
+    least: Role,
+}
+
+impl Scope {
+    pub(super) fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    fn forbidden(&self, group: &str) -> ApiError {
+        let (least, Grant { role, group: own }) = (self.least, &self.grant);
+        let text = format!(
+            "this needs the role {least} on {group}, and yours is {role} on {own}: ask an administrator"
+        );
+        ApiError::new(ErrorCode::Forbidden, text)
+    }
+
+    /// The whole fleet.
+    pub(super) fn fleet(&self) -> Result<(), ApiError> {
+        if self.allows("/") { Ok(()) } else { Err(self.forbidden("/")) }
+    }
+
+    /// Whether a group, by its path in its one form, is among them.
+    pub(super) fn allows(&self, group: &str) -> bool {
+        self.grant.allows(self.least, group)
+    }
+
+    /// A group, in whatever form its path is.
+    pub(super) fn group(&self, path: &str) -> Result<(), ApiError> {
+        let path = store::normal_path(path)?;
+        if self.allows(&path) { Ok(()) } else { Err(self.forbidden(&path)) }
+    }
+
+    /// A device, where one is named; otherwise the whole fleet.
+    pub(super) fn device_or_fleet(&self, reader: &Reader, name: Option<&str>) -> Result<(), ApiError> {
+        match name {
+            _ if self.allows("/") => Ok(()),
+            Some(name) => self.device(reader, name).map(drop),
+            None => self.fleet(),
+        }
+    }
+
+    /// A filter, as it is asked with, of the devices among them.
+    pub(super) fn filter(&self, text: Option<&str>) -> Result<Filter, ApiError> {
+        let text = text.unwrap_or_default();
+        // Understood alone first: what is not closed in it would reach beyond the parentheses.
+        let asked: Filter = text.parse()?;
+        if self.allows("/") {
+            return Ok(asked);
+        }
+        let own = format!("group:{}", quoted(&self.grant.group));
+        let all = if text.trim().is_empty() { own } else { format!("{own} ({text})") };
+        Ok(all.parse()?)
+    }
+
+    /// The device that is meant. One that may not be seen is not there.
+    pub(super) fn device(&self, reader: &Reader, name: &str) -> Result<DeviceId, ApiError> {
+        let device = query::device_id(reader, name)?;
+        match query::group_of(reader, device)? {
+            Some(group) if self.allows(&group) => Ok(device),
+            _ => Err(store::StoreError::NoDevice(name.to_owned()).into()),
+        }
+    }
+
+    /// Whether all that a task is for may be seen.
+    pub(super) fn targets(&self, reader: &Reader, targets: &TaskTargets) -> bool {
+        match targets {
+            TaskTargets::All | TaskTargets::Filter(_) => self.allows("/"),
+            TaskTargets::Group(path) => self.group(path).is_ok(),
+            TaskTargets::Devices(names) => {
+                self.allows("/") || names.iter().all(|name| self.device(reader, name).is_ok())
+            }
+        }
+    }
+
+    /// A task that may be seen; else it is not there.
+    pub(super) fn task(&self, reader: &Reader, task: &Task) -> Result<(), ApiError> {
+        if self.targets(reader, &task.definition.targets) {
+            return Ok(());
+        }
+        Err(store::StoreError::NoTask(task.id).into())
+    }
+}
+
+fn unknown() -> ApiError {
+    let text =
+        "sign in first: this needs an API token ('musterctl api-token create', or ask an administrator)";
+    ApiError::new(ErrorCode::Unauthenticated, text)
+}
+
+/// Finds out who asks, before anything else is done.
+pub(super) async fn identify(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    if let Err(refusal) = check_site(request.headers()) {
+        return refusal.into_response();
+    }
+    if let Some(given) = request.headers().get(AUTHORIZATION).cloned() {
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+        match holder(&door.0, &given, caller).await {
+            Ok(caller) => drop(request.extensions_mut().insert(caller)),
+            Err(refusal) => return refusal.into_response(),
+        }
+    }
+    let is_known = request.extensions().get::<Caller>().is_some_and(|caller| caller.grant.is_some());
+    if is_known { next.run(request).await } else { unknown().into_response() }
+}
+
+/// Refuses what a page of another site has a browser ask: nobody here signs in by what a browser adds by
+/// itself, and that stays so when somebody does.
+fn check_site(headers: &HeaderMap) -> Result<(), ApiError> {
+    let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
+    let is_of_site = site.is_none_or(|site| site == b"same-origin" || site == b"none");
+    let is_origin = match (headers.get(ORIGIN), headers.get(HOST)) {
+        (None, _) => true,
+        (Some(origin), Some(host)) => {
+            origin.as_bytes().strip_prefix(b"https://".as_slice()) == Some(host.as_bytes())
+        }
+        (Some(_), None) => false,
+    };
+    if is_of_site && is_origin {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorCode::Forbidden, "a page of another site asks: it may not"))
+}
+
+/// The holder of the API token that is given.
+async fn holder(shared: &Shared, given: &HeaderValue, caller: Caller) -> Result<Caller, ApiError> {
+    let wrong = || {
+        let text = "the API token is not known here, has expired or was revoked: ask an administrator for another one";
+        ApiError::new(ErrorCode::Unauthenticated, text)
+    };
+    let text = given.to_str().ok().and_then(|text| text.strip_prefix(BEARER)).ok_or_else(wrong)?;
+    let token: ApiTokenText =
+        text.parse().map_err(|error| ApiError::new(ErrorCode::Unauthenticated, format!("{error}")))?;
+    let now = shared.context.clock.moment();
+    if caller.address.is_some_and(|address| !shared.guesses.lock().may_try(address, now)) {
+        let text = "too many wrong tokens came from your address: try again in a minute";
+        return Err(ApiError::new(ErrorCode::Busy, text));
+    }
+    let check = move |context: &super::AdminContext| {
+        let now = context.clock.ages().wall;
+        Ok(context.store.api_tokens().check(token.id, &token.secret, now)?.map(|holder| (token.id, holder)))
+    };
+    let Some((id, holder)) = shared.run(check).await? else {
+        if let Some(address) = caller.address {
+            log::warn!("administration: a wrong API token came from {address}");
+            shared.guesses.lock().note_wrong(address, now);
+        }
+        return Err(wrong());
+    };
+    Ok(Caller { actor: format!("api token {id} ({})", holder.name), grant: Some(holder.grant), ..caller })
+}

@@ -1,0 +1,71 @@
+//! Changes and refusals leave rows behind that can be listed and verified.
+
+use crate::kit::admin::AdminServer;
+use serde_json::{Value, json};
+
+fn rows(server: &AdminServer) -> Vec<Value> {
+    server.json(&["audit", "list"]).as_array().unwrap().clone()
+}
+
+#[test]
+fn a_change_has_a_row_with_what_was_and_what_was_asked() {
+    let server = AdminServer::start();
+    server.enrol("kiosk-17");
+    server.done(&["device", "list"]);
+    server.done(&["device", "set", "kiosk-17", "--name", "kiosk-18"]);
+    server.done(&["group", "create", "/berlin", "--interval", "5m"]);
+    server.done(&["group", "create", "/berlin", "--interval", "6m"]);
+    server.done(&["group", "move", "/berlin", "/potsdam", "--dry-run"]);
+    let said = server.refused(1, &["device", "set", "nobody", "--name", "x"]);
+    let rows = rows(&server);
+    assert_eq!(rows.len(), 4, "what changes nothing has none: {rows:?}");
+    let uid = format!("uid {}", rustix::process::getuid().as_raw());
+    assert_eq!(rows[0]["actor"], uid);
+    assert_eq!((&rows[0]["origin"], &rows[0]["outcome"]), (&json!("unix"), &json!("done")));
+    assert_eq!(rows[0]["action"], "PATCH /v1/devices/{device}");
+    assert_eq!(rows[0]["target"], "/v1/devices/kiosk-17");
+    assert_eq!(
+        (&rows[0]["before"]["name"], &rows[0]["after"]["name"]),
+        (&json!("kiosk-17"), &json!("kiosk-18"))
+    );
+    assert_eq!(rows[1]["before"], Value::Null);
+    assert_eq!(rows[2]["before"]["interval_seconds"], 300);
+    assert_eq!(rows[2]["after"]["interval_seconds"], 360);
+    let refused = rows[3]["outcome"].as_str().unwrap();
+    assert!(refused.starts_with("not_found: ") && said.contains(&refused[11..]), "{refused} {said}");
+    assert!(server.done(&["audit", "list", "--since", "1h"]).contains("PATCH /v1/devices/kiosk-17"));
+    assert!(server.done(&["audit", "verify"]).contains("the audit is whole: 4 rows from number 1 on"));
+}
+
+#[test]
+fn what_is_changed_elsewhere_than_in_the_store_and_what_is_made_have_rows_without_secrets() {
+    let server = AdminServer::start();
+    let device = server.enrol("kiosk-17");
+    server.script(device, Some(crate::kit::admin::SYNCED));
+    server.done(&["device", "sync", "kiosk-17", "--wait"]);
+    let token = server.json(&["token", "create"])["token"].as_str().unwrap().to_owned();
+    server.refused(1, &["certificate", "prepare"]);
+    let rows = rows(&server);
+    let actions: Vec<_> = rows.iter().map(|row| row["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["POST /v1/syncs", "POST /v1/tokens", "POST /v1/certificate"]);
+    assert!(rows[2]["outcome"].as_str().unwrap().starts_with("conflict: "));
+    assert!(!format!("{rows:?}").contains(&token));
+}
+
+#[test]
+fn a_row_that_was_changed_is_found_and_refusals_have_a_bounded_number_of_rows() {
+    let server = AdminServer::start();
+    server.done(&["group", "create", "/berlin"]);
+    let mut client = server.client();
+    for _ in 0..150 {
+        client.remove_device("nobody").unwrap_err();
+    }
+    let check = server.json(&["audit", "verify"]);
+    assert_eq!((&check["rows"], &check["fault"]), (&json!(101), &Value::Null));
+    assert_eq!(check["head_sha256"].as_str().unwrap().len(), 64);
+    let other = rusqlite::Connection::open(server.directory.path().join("muster.db")).unwrap();
+    other.execute("UPDATE audit SET actor = 'uid 7' WHERE number = 1", []).unwrap();
+    let broken = server.ctl(&["audit", "verify", "--json"]);
+    assert_eq!(broken.code, 1);
+    assert!(broken.out.contains("row 1 is not as it was written") && broken.err.contains("broken"));
+}
