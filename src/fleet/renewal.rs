@@ -8,6 +8,8 @@ use crate::wire::digest::mix;
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
+const MILLISECONDS_PER_DAY: u64 = 24 * 3_600 * 1_000;
+
 /// Share of its life after which a certificate is due, before it is spread.
 const DUE_THOUSANDTHS: u64 = 667;
 
@@ -16,6 +18,29 @@ const SPREAD_THOUSANDTHS: u64 = 50;
 
 /// Shortest time between two certificates of a device, unless a tenth of their life is shorter.
 const PAUSE_MILLISECONDS_MAX: u64 = 60_000;
+
+/// Numbers of certificates that one machine has as one device. A device renews about so often in two centuries
+/// of days, or in a month of minutes; beyond it the next generation begins, which costs it nothing.
+const GENERATION_COUNTERS: u32 = 1 << 16;
+
+/// The latest day that is told from others, in days since 1970: a clock that is that far ahead leaves room for
+/// thousands of generations.
+const GENERATION_DAYS_MAX: u64 = 60_000;
+
+/// The number of the certificate with which a machine takes a record over, of which `known` is the highest
+/// number until then. Its generation, the upper half, is higher than any before: also when this server was
+/// restored from a copy and knows neither the renewals nor the take-overs since, as it follows the days.
+#[must_use]
+pub fn take_over_counter(known: u32, now: WallTime) -> u32 {
+    let days = (now.0 / MILLISECONDS_PER_DAY).min(GENERATION_DAYS_MAX) as u32;
+    (known / GENERATION_COUNTERS + 1).max(days).saturating_mul(GENERATION_COUNTERS)
+}
+
+/// The lowest number of a certificate that lives beside this one: that of its generation.
+#[must_use]
+pub fn lowest_beside(counter: u32) -> u32 {
+    counter - counter % GENERATION_COUNTERS
+}
 
 /// A certificate's dates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,6 +123,20 @@ mod tests {
         let odd = Life { issued_at: WallTime(u64::MAX), expires_at: NOW };
         assert!(odd.is_due(DeviceId(7), DAY, NOW));
         assert!(!life(1).is_due(DeviceId(7), DAY, WallTime(0)), "the clock is behind");
+    }
+
+    #[test]
+    fn each_take_over_is_a_generation_above_all_before_it_known_or_not() {
+        let day = |days: u64| WallTime(days * DAY);
+        assert_eq!(take_over_counter(1, day(0)), 0x1_0000);
+        assert_eq!(take_over_counter(0x1_0007, day(0)), 0x2_0000);
+        let first = take_over_counter(1, day(20_781));
+        assert_eq!((first, lowest_beside(first + 9)), (20_781 << 16, first));
+        // The server was restored from before that, and knows nothing of it.
+        assert!(take_over_counter(1, day(20_782)) > first + 0xffff);
+        assert_eq!(take_over_counter(first + 9, day(20_781)), first + 0x1_0000, "twice in a day");
+        let late = take_over_counter(1, WallTime(u64::MAX));
+        assert!(take_over_counter(late, WallTime(0)) > late, "a clock of that time leaves room");
     }
 
     #[test]

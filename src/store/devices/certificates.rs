@@ -10,7 +10,7 @@ use rusqlite::{Connection, params};
 
 use super::table::DeviceTable;
 use super::{Devices, number_of, rows};
-use crate::fleet::renewal::Life;
+use crate::fleet::renewal::{Life, lowest_beside};
 use crate::machine::device_state::CertificateStatus;
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
@@ -101,6 +101,7 @@ impl DeviceTable {
 
     /// Takes over the certificates of a device as they are in the file.
     fn certificates_changed(&self, device: DeviceId, change: &Change) {
+        self.note_floor(device, change.floor);
         change.gone.iter().for_each(|hash| self.forget_certificate(hash));
         change.held.iter().for_each(|held| self.note_certificate(device, &held.hash));
         self.several.set(device, change.held.clone());
@@ -111,6 +112,8 @@ impl DeviceTable {
 struct Change {
     held: Vec<Held>,
     gone: Vec<CertificateHash>,
+    /// Lower ones are dead from now on.
+    floor: u32,
 }
 
 impl Devices {
@@ -251,10 +254,12 @@ fn delete(connection: &Connection, gone: &[CertificateHash]) -> Result<(), Store
 fn change(connection: &Connection, number: i64, gone: Vec<CertificateHash>) -> Result<Change, StoreError> {
     delete(connection, &gone)?;
     let held = of(connection, number)?;
-    Ok(Change { held: held.iter().map(|one| Held { counter: one.counter, hash: one.hash }).collect(), gone })
+    let held = held.iter().map(|one| Held { counter: one.counter, hash: one.hash }).collect();
+    Ok(Change { held, gone, floor: 0 })
 }
 
-/// Enters a renewed certificate. One in use stays; a renewed one that was never shown goes.
+/// Enters a renewed certificate. One in use stays, and of too many renewed ones that were never shown the
+/// oldest goes.
 fn renew(
     connection: &Connection,
     device: DeviceId,
@@ -267,11 +272,14 @@ fn renew(
         return Err(StoreError::IdTaken);
     }
     insert(connection, number, renewed)?;
-    change(connection, number, held.iter().skip(1).map(|unproved| unproved.hash).collect())
+    let surplus = (held.len() + 1).saturating_sub(CERTIFICATES_PER_DEVICE_MAX);
+    change(connection, number, held.iter().skip(1).take(surplus).map(|unproved| unproved.hash).collect())
 }
 
-/// Enters a certificate that was not known. Of too many the oldest goes. Returns the number of the one that
-/// was in use, too: of a renewed one beside it nothing is known.
+/// Enters a certificate that was not known and that the device has shown. As the newest it takes the place of
+/// the others; otherwise of too many the oldest goes. When its number says that the record was taken over since
+/// the copy that this server was restored from, what died with that dies again. Returns the number of the one
+/// that was in use, too: of a renewed one beside it nothing is known.
 fn admit(
     connection: &Connection,
     device: DeviceId,
@@ -285,11 +293,21 @@ fn admit(
         return Ok((change(connection, number, vec![admitted.hash])?, 0));
     }
     let in_use = of(connection, number)?.first().map_or(0, |first| first.counter);
+    let known = rows::highest_counter(connection, number)?;
     insert(connection, number, admitted)?;
     let held = of(connection, number)?;
-    let surplus = held.len().saturating_sub(CERTIFICATES_PER_DEVICE_MAX);
-    let old = held.iter().map(|one| one.hash).filter(|hash| *hash != admitted.hash);
-    Ok((change(connection, number, old.take(surplus).collect())?, in_use))
+    let surplus = match admitted.counter > known {
+        true => held.len(),
+        false => held.len().saturating_sub(CERTIFICATES_PER_DEVICE_MAX),
+    };
+    let others = held.iter().map(|one| one.hash).filter(|hash| *hash != admitted.hash);
+    let changed = change(connection, number, others.take(surplus).collect())?;
+    let lowest = lowest_beside(admitted.counter);
+    if lowest <= known {
+        return Ok((changed, in_use));
+    }
+    connection.run("UPDATE devices SET certificate_floor = ?2 WHERE number = ?1", (number, lowest))?;
+    Ok((Change { floor: lowest, ..changed }, in_use))
 }
 
 /// Forgets the others.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, Row, params};
 
 use super::{Devices, EnrolledDevice, InMemory, group, rows};
+use crate::fleet::renewal::take_over_counter;
 use crate::machine::token::TokenLife;
 use crate::machine::wall_clock::Stretch;
 use crate::store::error::StoreError;
@@ -24,11 +25,6 @@ const KEPT_AFTER_EXPIRY_MILLISECONDS: u64 = 30 * 24 * 3_600 * 1_000;
 
 /// Life of a token for a copy of a device, which uses it at once: an hour.
 const COPY_TOKEN_MILLISECONDS: u64 = 3_600_000;
-
-/// Distance of the certificate with which a record is taken over from those before it. The one that dies may
-/// have a higher number than is known here: the server was restored from a copy that is older than its
-/// renewals. A device has no more of them between a copy and its restore.
-const TAKE_OVER_STEP: u32 = 1 << 16;
 
 /// Why a token lets nobody in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
@@ -223,7 +219,7 @@ impl Devices {
             None => Ok(Invited { device: None, counter: 1 }),
             Some(number) => Ok(Invited {
                 device: Some(rows::id_of(&reader, number)?),
-                counter: rows::highest_counter(&reader, number)?.saturating_add(TAKE_OVER_STEP),
+                counter: take_over_counter(rows::highest_counter(&reader, number)?, now),
             }),
         }
     }

@@ -48,14 +48,14 @@ fn a_renewed_certificate_stands_beside_the_one_in_use_until_it_is_shown_also_aft
     renew(&fleet, 2).unwrap();
     assert_eq!(known(&fleet, &hashes), [true, true, false]);
     renew(&fleet, 3).unwrap();
-    assert_eq!(known(&fleet, &hashes), [true, false, true], "one that was never shown makes room");
+    assert_eq!(known(&fleet, &hashes), [true, true, true]);
     assert_eq!(renew(&fleet, 3), Err(StoreError::IdTaken));
     fleet.reopen();
-    assert_eq!(known(&fleet, &hashes), [true, false, true]);
+    assert_eq!(known(&fleet, &hashes), [true, true, true]);
     // The old one is shown: nothing is forgotten. The new one is: the old one goes.
     fleet.devices().certificate_shown(device, hashes[0], |_| panic!("it is not the newest"));
     settle(&fleet);
-    assert_eq!(known(&fleet, &hashes), [true, false, true]);
+    assert_eq!(known(&fleet, &hashes), [true, true, true]);
     fleet.table().with(device, |record| record.set_to_renew(true));
     let newest = wait(|done| fleet.devices().certificate_shown(device, hashes[2], done));
     assert_eq!((newest, known(&fleet, &hashes)), (3, vec![false, false, true]));
@@ -66,6 +66,30 @@ fn a_renewed_certificate_stands_beside_the_one_in_use_until_it_is_shown_also_aft
     fleet.reopen();
     assert_eq!(known(&fleet, &hashes), [false, false, true]);
     assert_eq!(known(&fleet, &[first(fleet.devices[1])]), [true], "another device's is its own");
+}
+
+#[test]
+fn of_many_renewed_ones_that_were_never_shown_the_oldest_makes_room() {
+    let fleet = Fleet::new(1);
+    (2..9).for_each(|counter| renew(&fleet, counter).unwrap());
+    let hashes: Vec<_> = (2..9).map(|counter| certificate(counter).hash).collect();
+    assert_eq!(known(&fleet, &[first(fleet.devices[0])]), [true], "the one in use");
+    assert_eq!(known(&fleet, &hashes), [false, false, false, false, true, true, true]);
+}
+
+/// The server was restored: the device renews on the very link on which its certificate was noted.
+#[test]
+fn the_certificate_in_use_stays_when_the_server_knew_only_an_older_one() {
+    let fleet = Fleet::new(1);
+    let device = fleet.devices[0];
+    fleet.devices().admit_certificate(device, certificate(5), |_| {});
+    renew(&fleet, 6).unwrap();
+    let hashes = [first(device), certificate(5).hash, certificate(6).hash];
+    assert_eq!(known(&fleet, &hashes), [false, true, true]);
+    // The device was restored: it shows an older one than the newest.
+    fleet.devices().admit_certificate(device, certificate(4), |_| {});
+    renew(&fleet, 7).unwrap();
+    assert_eq!(known(&fleet, &[certificate(4).hash]), [true]);
 }
 
 #[test]
@@ -89,6 +113,7 @@ fn a_certificate_of_before_or_after_a_restore_is_let_in_and_few_of_one_device_ar
     assert_eq!(in_use, 1);
     assert_eq!(known(&fleet, &[certificate(7).hash]), [true]);
     for counter in 8..20 {
+        let counter = 27 - counter;
         fleet.devices().admit_certificate(device, certificate(counter), |_| {});
         assert_eq!(known(&fleet, &[certificate(counter).hash]), [true], "at once");
     }
@@ -99,6 +124,25 @@ fn a_certificate_of_before_or_after_a_restore_is_let_in_and_few_of_one_device_ar
     assert_eq!(renew(&fleet, 20), Ok(()));
     assert_eq!(wait(|done| fleet.devices().certificate_shown(device, certificate(20).hash, done)), 20);
     assert_eq!(known(&fleet, &hashes), [false; 13]);
+}
+
+/// The server was restored from a copy that is older than a take-over: the other machine's certificate says so.
+#[test]
+fn what_died_with_a_take_over_that_is_not_known_any_more_dies_again_when_the_other_machine_comes() {
+    let mut fleet = Fleet::new(1);
+    let device = fleet.devices[0];
+    renew(&fleet, 2).unwrap();
+    let hashes = [first(device), certificate(2).hash, certificate(0x5_0003).hash];
+    fleet.devices().admit_certificate(device, certificate(0x5_0003), |_| {});
+    settle(&fleet);
+    for _ in 0..2 {
+        assert_eq!(known(&fleet, &hashes), [false, false, true]);
+        for dead in [2, 3, 0x4_ffff] {
+            assert_eq!(fleet.table().by_number(device, dead), CertificateStatus::Superseded(device));
+        }
+        assert_eq!(fleet.table().by_number(device, 0x5_0000), CertificateStatus::Known(device));
+        fleet.reopen();
+    }
 }
 
 #[test]
