@@ -29,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 mod history;
+mod judge;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -38,6 +39,7 @@ use minicbor::{Decode, Encode};
 use self::history::{History, POINTS_ENOUGH, POINTS_OF_RETURN};
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::time::{Moment, Now, WallTime};
+pub use judge::{Change, Judged};
 
 /// Links that are taken over within [`TAKEN_OVER_SECONDS`] from which on the same is suspected, in links: an
 /// agent stays away for a minute when that happens to it.

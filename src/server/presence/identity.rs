@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Announcer, own_event};
-use crate::machine::clones::{Incarnation, Verdict, boot_mark, machine_mark};
+use crate::machine::clones::{Change, Judged, Verdict};
 use crate::machine::device_state::DeviceState;
 use crate::store::{Store, StoreError};
 use crate::wire::clone_policy::ClonePolicy;
@@ -40,36 +40,9 @@ impl Announcer {
         sync: &Sync,
         peer: Option<IpAddr>,
     ) -> Verdict {
-        if record.last_sync.0 == 0 {
-            return Verdict::Serve;
-        }
-        let boot = sync.reach.map_or(0, |reach| boot_mark(reach.boot));
-        let DeviceState { machine, boot: left_boot, agent_epoch, .. } = *record;
-        let left = Incarnation { machine, boot: left_boot, agent_epoch };
-        // Named once a link; what is said behind it comes from the same machine.
-        let machine = sync.identity.map_or(0, |identity| machine_mark(identity.machine));
-        let machine = if machine == 0 { left.machine } else { machine };
-        let came = Incarnation { machine, boot, agent_epoch: sync.agent_epoch };
-        let is_known = boot != 0 && left.boot != 0;
-        let is_moved = left.machine != 0 && left.machine != machine;
-        let is_another = is_moved || (is_known && came != left);
-        let contradicts = contradicts(record, sync);
-        if !is_another && !contradicts {
-            return Verdict::Serve;
-        }
-        let mut clones = self.clones.lock();
-        let (mut is_new, mut is_copy) = (false, false);
-        if is_another {
-            let sighting = clones.changed(record.device, left, came, peer, now);
-            (is_new, is_copy) = (sighting.is_new, sighting.is_copy);
-        }
-        is_new |= contradicts && clones.contradicted(record.device, peer, now);
-        let verdict = match self.clone_policy() {
-            ClonePolicy::Fork if is_copy && clones.fork(record.device, came, now) => Verdict::Fork,
-            ClonePolicy::Refuse | ClonePolicy::Fork if is_copy => Verdict::Refuse,
-            _ => Verdict::Serve,
-        };
-        drop(clones);
+        let Some(change) = Change::of(record, sync) else { return Verdict::Serve };
+        let policy = self.clone_policy();
+        let Judged { verdict, is_new } = self.clones.lock().judge(record.device, &change, policy, peer, now);
         if is_new {
             self.say_shared(now, record.device);
         }
@@ -194,15 +167,4 @@ impl Announcer {
         self.flush();
         self.note_moved(device);
     }
-}
-
-/// Whether a section has another content in a revision that is stored: one device never says that.
-fn contradicts(record: &DeviceState, sync: &Sync) -> bool {
-    sync.agent_epoch == record.agent_epoch
-        && sync.sections.iter().any(|named| {
-            named.known().is_some_and(|section| {
-                let stored = record.section(section);
-                stored.revision > 0 && named.revision == stored.revision && named.digest != stored.digest
-            })
-        })
 }
