@@ -17,7 +17,7 @@ use crate::wire::bounded;
 pub use crate::wire::certificate::KeyType;
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::limits::DATAGRAM_KEY_BYTES;
-use crate::wire::message::{Enrolled, decode_pins, encode_pins};
+use crate::wire::message::{Enrolled, Trust, decode_pins, encode_pins};
 use crate::wire::time::WallTime;
 
 fn algorithm(key_type: KeyType) -> &'static SignatureAlgorithm {
@@ -69,7 +69,7 @@ pub struct Identity {
     /// When it enrolled, by the device's clock.
     #[n(8)]
     pub enrolled_at: WallTime,
-    /// Names what it trusts ([`Trust`](crate::wire::message::Trust)); 0: nothing does.
+    /// Names what it trusts ([`Trust`]); 0: nothing does.
     #[cbor(n(9), default)]
     pub trust_label: u64,
     /// The lowest number of a voucher of the recovery key that it accepts.
@@ -127,6 +127,15 @@ impl Identity {
             private_key: std::mem::replace(&mut self.private_key, std::mem::take(&mut *private_key)),
             certificate: std::mem::replace(&mut self.certificate, certificate),
         });
+        self
+    }
+
+    /// The same device trusting this, and nothing else.
+    #[must_use]
+    pub fn trusting(mut self, trust: &Trust) -> Self {
+        self.pins.clone_from(&trust.pins);
+        (self.trust_label, self.voucher_floor) = (trust.label, trust.voucher_floor);
+        (self.wake_key, self.notice_key) = (trust.wake_key, trust.notice_key);
         self
     }
 

@@ -52,22 +52,14 @@ impl Issued {
         let Some(Number { device, counter }) = self.identity.issued(certificate) else {
             return CertificateStatus::Unknown;
         };
-        let status = self.store.table().by_number(device, counter);
-        match status {
-            CertificateStatus::Known(_) => {
-                log::info!(
-                    "device {device} came with its certificate {counter}, which this server has issued and does not know: one of the two \
-                     was restored from a copy, or another machine uses its identity"
-                );
-                let (announcer, clock) = (self.announcer.clone(), self.clock.clone());
-                self.store.devices().admit_certificate(device, stored(certificate, counter), move |in_use| {
-                    announcer.note_certificate(&clock.now(), device, in_use, counter, peer);
-                });
-            }
-            CertificateStatus::Unknown => return self.offer(device, stored(certificate, counter)),
-            _ => {}
+        let (announcer, clock) = (self.announcer.clone(), self.clock.clone());
+        let noted = move |in_use| {
+            announcer.note_certificate(&clock.now(), device, in_use, counter, peer);
+        };
+        match admit(&self.store, device, stored(certificate, counter), noted) {
+            CertificateStatus::Unknown => self.offer(device, stored(certificate, counter)),
+            status => status,
         }
-        status
     }
 
     /// The device has shown this certificate: when it is a renewed one, the one before is forgotten.
@@ -130,8 +122,30 @@ impl Offers {
     }
 }
 
-/// As it is stored.
-fn stored(certificate: &[u8], counter: u32) -> DeviceCertificate {
+/// Status of a certificate that this server has issued to the device and that is in no table. It is known from
+/// now on when the device is there; `noted` is told the number of the one that was in use then.
+/// [`CertificateStatus::Unknown`]: the device is not known either.
+pub fn admit(
+    store: &Store,
+    device: DeviceId,
+    certificate: DeviceCertificate,
+    noted: impl FnOnce(u32) + Send + 'static,
+) -> CertificateStatus {
+    let status = store.table().by_number(device, certificate.counter);
+    if let CertificateStatus::Known(_) = status {
+        log::info!(
+            "device {device} came with its certificate {}, which this server has issued and does not know: one of the two was restored \
+             from a copy, or another machine uses its identity",
+            certificate.counter
+        );
+        store.devices().admit_certificate(device, certificate, noted);
+    }
+    status
+}
+
+/// A certificate of this server with this number, as it is stored.
+#[must_use]
+pub fn stored(certificate: &[u8], counter: u32) -> DeviceCertificate {
     let life = certificate::validity(certificate).map(|(from, expires_at)| Life {
         issued_at: WallTime(from.0.saturating_add(BACKDATED_MILLISECONDS)),
         expires_at,

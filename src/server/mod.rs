@@ -24,7 +24,7 @@ mod ports;
 pub mod presence;
 mod presented;
 pub mod process;
-mod renewal;
+pub mod renewal;
 mod running;
 mod scheduler;
 pub mod sequences;

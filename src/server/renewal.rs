@@ -15,14 +15,17 @@ use crate::wire::time::WallTime;
 
 /// The life of the certificates that are issued now. A reload changes it. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct CertificateLife(Arc<AtomicU64>);
+pub struct CertificateLife(Arc<AtomicU64>);
 
 impl CertificateLife {
-    pub(super) fn set(&self, life: Duration) {
+    /// Certificates that are issued from now on live for so long.
+    pub fn set(&self, life: Duration) {
         self.0.store(u64::try_from(life.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    pub(super) fn milliseconds(&self) -> u64 {
+    /// It, in milliseconds.
+    #[must_use]
+    pub fn milliseconds(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -38,7 +41,7 @@ impl IssuedCertificate {
 
 /// Works on one renewal, on a worker's thread. `done` is called once: here when it is refused, otherwise on
 /// the store's writer, after the commit.
-pub(super) fn renew(
+pub fn renew(
     store: &Store,
     identity: &Identity,
     device: DeviceId,

@@ -42,12 +42,7 @@ impl Agent {
             return Err(TrustError::Nothing);
         }
         // From the disk: the private key is not kept in memory.
-        let mut identity = Identity::read_enrolled(self.directory.path())?;
-        identity.pins.clone_from(&trust.pins);
-        identity.trust_label = trust.label;
-        identity.voucher_floor = trust.voucher_floor;
-        identity.wake_key = trust.wake_key;
-        identity.notice_key = trust.notice_key;
+        let identity = Identity::read_enrolled(self.directory.path())?.trusting(trust);
         // Of two certificates the one that is shown stays that.
         let shown = identity.clone().showing(self.machine.shown_certificate());
         let shown = shown.unwrap_or_else(|| identity.clone());
