@@ -20,6 +20,8 @@ mod desired;
 mod device;
 mod endpoint;
 mod hostile;
+#[cfg(all(feature = "server", feature = "agent"))]
+mod lifetime;
 mod neighbours;
 mod network;
 mod phases;

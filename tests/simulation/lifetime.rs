@@ -1,0 +1,179 @@
+//! Ten years of identity: certificates are renewed, the server's key is replaced, lost and stolen, disks are
+//! set back, machines reimaged and copied, and no date and no lost file costs a device its place.
+//!
+//! The agent's machine, the sessions, the store, and the files of both identities are those that ship. No disk
+//! is ever without the certificate that worked last, or without a server to trust. Nobody trusts a stranger, nor
+//! a thief of the server's keys once that was mended. A device that counts as ready has stored the pins. A
+//! certificate that died stays dead. No two devices have one private key once a copy is a device of its own. When
+//! the faults stop, every device comes in sync. Each planted fault must be found.
+//!
+//! `SIM_LIFETIME_SEED=n` shows one seed, `SIM_LIFETIME_SEEDS=n` runs that many from `SIM_FIRST` on. Keys are
+//! drawn by the system, so that a seed repeats what happens and when, and not each byte.
+
+mod admin;
+mod device;
+mod server;
+mod visit;
+mod world;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::number;
+use world::World;
+
+/// Seeds in a plain run.
+const SEEDS: u64 = 4;
+
+/// Seeds in which everything happens.
+const SEEDS_FOR_ALL: u64 = 24;
+
+/// Seeds within which a planted fault must be found.
+const SEEDS_TO_FIND: u64 = 24;
+
+/// A fault that is put in on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    None,
+    /// The device keeps the renewed certificate alone, before it was used.
+    ForgetsBeforeProved,
+    /// The device names what it trusts before that is stored.
+    NamesBeforeStored,
+    /// The device does not store the lowest number of a voucher.
+    NoVoucherFloor,
+    /// The administrator goes on with a rotation whatever the devices have.
+    RetiresUnready,
+    /// A copy that becomes a device of its own keeps its key.
+    ForkKeepsKey,
+}
+
+/// Number of times that each thing has happened.
+#[derive(Clone, Copy, Default, Debug)]
+struct Counts {
+    approved: u64,
+    by_voucher: u64,
+    clock_steps: u64,
+    ends: u64,
+    forks: u64,
+    losses: u64,
+    other_shown: u64,
+    recovery_keys: u64,
+    removals: u64,
+    renewals: u64,
+    restores: u64,
+    rotations: u64,
+    set_backs: u64,
+    take_overs: u64,
+    thefts: u64,
+    thieves_refused: u64,
+    torn_writes: u64,
+}
+
+impl Counts {
+    fn values(&self) -> [(&'static str, u64); 17] {
+        [
+            ("approved", self.approved),
+            ("by_voucher", self.by_voucher),
+            ("clock_steps", self.clock_steps),
+            ("ends", self.ends),
+            ("forks", self.forks),
+            ("losses", self.losses),
+            ("other_shown", self.other_shown),
+            ("recovery_keys", self.recovery_keys),
+            ("removals", self.removals),
+            ("renewals", self.renewals),
+            ("restores", self.restores),
+            ("rotations", self.rotations),
+            ("set_backs", self.set_backs),
+            ("take_overs", self.take_overs),
+            ("thefts", self.thefts),
+            ("thieves_refused", self.thieves_refused),
+            ("torn_writes", self.torn_writes),
+        ]
+    }
+}
+
+/// A few devices in most seeds, hundreds in some.
+fn device_count(seed: u64) -> usize {
+    match seed % 48 {
+        23 => 300,
+        other => 4 + usize::try_from(other % 5).unwrap(),
+    }
+}
+
+fn run(seed: u64, fault: Fault, is_shown: bool) -> (Counts, Option<String>) {
+    let mut world = World::new(seed, fault, device_count(seed), is_shown);
+    let broken = world.live().err();
+    (world.counts, broken.map(|broken| format!("SIM_LIFETIME_SEED={seed}, day {}: {broken}", world.day())))
+}
+
+#[test]
+fn no_date_and_no_lost_file_costs_a_device_its_place() {
+    if let Some(seed) = number("SIM_LIFETIME_SEED") {
+        let (counts, broken) = run(seed, Fault::None, true);
+        println!("{counts:?}");
+        assert_eq!(broken, None);
+        return;
+    }
+    let seeds = number("SIM_LIFETIME_SEEDS").unwrap_or(SEEDS);
+    let first = number("SIM_FIRST").unwrap_or(0);
+    let next = AtomicU64::new(first);
+    let results = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + seeds {
+                        return;
+                    }
+                    let result = run(seed, Fault::None, false);
+                    results.lock().unwrap().push(result);
+                }
+            });
+        }
+    });
+    let results = results.into_inner().unwrap();
+    let failed: Vec<_> = results.iter().filter_map(|(_, broken)| broken.clone()).collect();
+    assert!(failed.is_empty(), "{} of {seeds} seeds failed:\n{}", failed.len(), failed.join("\n"));
+    let mut totals = Counts::default().values();
+    for (counts, _) in &results {
+        totals.iter_mut().zip(counts.values()).for_each(|(total, (_, count))| total.1 += count);
+    }
+    println!("{seeds} seeds from {first} on: {totals:?}");
+    let missing: Vec<_> = totals.iter().filter(|(_, count)| *count == 0).collect();
+    assert!(missing.is_empty() || seeds < SEEDS_FOR_ALL, "never happened: {missing:?}");
+}
+
+/// Whether a planted fault is found.
+fn finds(fault: Fault) -> bool {
+    let small = (0..SEEDS_TO_FIND).filter(|seed| device_count(*seed) < 50);
+    let found = small.filter_map(|seed| run(seed, fault, false).1).next();
+    println!("{fault:?}: {}", found.as_deref().unwrap_or("not found"));
+    found.is_some()
+}
+
+#[test]
+fn a_device_that_forgets_a_certificate_before_the_next_is_proved_is_found() {
+    assert!(finds(Fault::ForgetsBeforeProved));
+}
+
+#[test]
+fn a_device_that_names_a_pin_before_it_is_durable_is_found() {
+    assert!(finds(Fault::NamesBeforeStored));
+}
+
+#[test]
+fn a_device_that_keeps_no_lowest_voucher_is_found() {
+    assert!(finds(Fault::NoVoucherFloor));
+}
+
+#[test]
+fn a_rotation_that_waits_for_nobody_is_found() {
+    assert!(finds(Fault::RetiresUnready));
+}
+
+#[test]
+fn a_copy_that_keeps_its_key_is_found() {
+    assert!(finds(Fault::ForkKeepsKey));
+}
