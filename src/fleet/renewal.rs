@@ -19,12 +19,12 @@ const SPREAD_THOUSANDTHS: u64 = 50;
 /// Shortest time between two certificates of a device, unless a tenth of their life is shorter.
 const PAUSE_MILLISECONDS_MAX: u64 = 60_000;
 
-/// Numbers of certificates that one machine has as one device. A device renews about so often in two centuries
-/// of days, or in a month of minutes; beyond it the next generation begins, which costs it nothing.
+/// Numbers of certificates that one machine has as one device. A device renews about so often in two
+/// centuries of days, or in a month of minutes; beyond it the next generation begins, which costs it nothing.
 const GENERATION_COUNTERS: u32 = 1 << 16;
 
-/// The latest day that is told from others, in days since 1970: a clock that is that far ahead leaves room for
-/// thousands of generations.
+/// The latest day that is told from others, in days since 1970: a clock that is that far ahead leaves room
+/// for thousands of generations.
 const GENERATION_DAYS_MAX: u64 = 60_000;
 
 /// The number of the certificate with which a machine takes a record over, of which `known` is the highest

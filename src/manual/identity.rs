@@ -27,11 +27,11 @@
 //!    that ends well.
 //!
 //! An end between any two steps leaves a certificate that works. If the server is restored from a copy of
-//! before the renewal, or the device's disk is, the certificate that is shown is unknown there or an old
-//! one; it was signed by the server's authority for a device that exists, so it is let in, and renewed when
-//! that is due. A certificate that died with a take-over (below) stays dead, also at a server that was restored
-//! from before that, once the machine that has the record has come. An expired certificate is renewed like any
-//! other.
+//! before the renewal, or the device's disk is, the certificate that is shown is unknown there or an old one;
+//! it was signed by the server's authority for a device that exists, so it is let in, and renewed when that
+//! is due. A certificate that died with a take-over (below) stays dead, also at a server that was restored
+//! from before that, once the machine that has the record has come. An expired certificate is renewed like
+//! any other.
 //!
 //! The first key is an Ed25519 one, or as `muster-agent enroll --key-type p256` says, and later ones are of
 //! the same kind. `key_type`, on the device or by a policy for the whole fleet (application `muster-agent`),
@@ -69,11 +69,11 @@
 //! accept the voucher, and are told the new pins with their first sync. Nobody visits a device. Make a new
 //! recovery key afterwards: this one has been on a machine that is connected.
 //!
-//! The authority stays while its files are whole: its signature is what lets devices in whose certificates
-//! a restored server does not know. When somebody else has the files say `--stolen`: it is made anew, too,
-//! and devices that the database knows come back all the same. Make a backup then: copies of before, of the
-//! server or of a device's disk, have certificates in them that nobody knows any more. The same holds for copies
-//! from before another recovery key was made.
+//! The authority stays while its files are whole: its signature is what lets devices in whose certificates a
+//! restored server does not know. When somebody else has the files say `--stolen`: it is made anew, too, and
+//! devices that the database knows come back all the same. Make a backup then: copies of before, of the
+//! server or of a device's disk, have certificates in them that nobody knows any more. The same holds for
+//! copies from before another recovery key was made.
 //!
 //! Without a recovery key, a device that was away for a whole rotation, and every device after a loss, has
 //! to enrol anew. `certificate status` says so as long as there is none.

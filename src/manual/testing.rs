@@ -63,16 +63,17 @@
 //!
 //! ## Ten years of identity
 //!
-//! `tests/simulation/lifetime` runs fleets through ten years of their own clock, with the agent's machine, the
-//! sessions, the store and both identities' files as they ship: certificates are renewed, the server's key is
-//! rotated, lost and stolen, writes are cut off at any sector, server and devices are set back to copies of any
-//! day, clocks are in 1970 and 2100, machines are reimaged, removed and copied. At each moment the certificate
-//! that worked last is on each disk, a device that counts as ready has the pins, what is dead stays dead, and no
-//! thief is trusted once the theft was mended; at the end every device is in sync, each with a key of its own.
-//! `SIM_LIFETIME_SEED=n` shows one seed, `SIM_LIFETIME_SEEDS=n` runs that many; `.ci/run` does so in release.
+//! `tests/simulation/lifetime` runs fleets through ten years of their own clock, with the agent's machine,
+//! the sessions, the store and both identities' files as they ship: certificates are renewed, the server's
+//! key is rotated, lost and stolen, writes are cut off at any sector, server and devices are set back to
+//! copies of any day, clocks are in 1970 and 2100, machines are reimaged, removed and copied. At each moment
+//! the certificate that worked last is on each disk, a device that counts as ready has the pins, what is dead
+//! stays dead, and no thief is trusted once the theft was mended; at the end every device is in sync, each
+//! with a key of its own. `SIM_LIFETIME_SEED=n` shows one seed, `SIM_LIFETIME_SEEDS=n` runs that many;
+//! `.ci/run` does so in release.
 //!
-//! The administrator there follows the handbook: the recovery key is made before the fleet, and after another one
-//! was made, or another authority, copies of before are not used any more.
+//! The administrator there follows the handbook: the recovery key is made before the fleet, and after another
+//! one was made, or another authority, copies of before are not used any more.
 //!
 //! # Real applications
 //!

@@ -122,8 +122,8 @@ impl Offers {
     }
 }
 
-/// Status of a certificate that this server has issued to the device and that is in no table. It is known from
-/// now on when the device is there; `noted` is told the number of the one that was in use then.
+/// Status of a certificate that this server has issued to the device and that is in no table. It is known
+/// from now on when the device is there; `noted` is told the number of the one that was in use then.
 /// [`CertificateStatus::Unknown`]: the device is not known either.
 pub fn admit(
     store: &Store,

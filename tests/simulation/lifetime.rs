@@ -1,11 +1,11 @@
 //! Ten years of identity: certificates are renewed, the server's key is replaced, lost and stolen, disks are
 //! set back, machines reimaged and copied, and no date and no lost file costs a device its place.
 //!
-//! The agent's machine, the sessions, the store, and the files of both identities are those that ship. No disk
-//! is ever without the certificate that worked last, or without a server to trust. Nobody trusts a stranger, nor
-//! a thief of the server's keys once that was mended. A device that counts as ready has stored the pins. A
-//! certificate that died stays dead. No two devices have one private key once a copy is a device of its own. When
-//! the faults stop, every device comes in sync. Each planted fault must be found.
+//! The agent's machine, the sessions, the store, and the files of both identities are those that ship. No
+//! disk is ever without the certificate that worked last, or without a server to trust. Nobody trusts a
+//! stranger, nor a thief of the server's keys once that was mended. A device that counts as ready has stored
+//! the pins. A certificate that died stays dead. No two devices have one private key once a copy is a device
+//! of its own. When the faults stop, every device comes in sync. Each planted fault must be found.
 //!
 //! `SIM_LIFETIME_SEED=n` shows one seed, `SIM_LIFETIME_SEEDS=n` runs that many from `SIM_FIRST` on. Keys are
 //! drawn by the system, so that a seed repeats what happens and when, and not each byte.

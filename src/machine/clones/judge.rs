@@ -19,7 +19,7 @@ pub struct Change {
     contradicts: bool,
 }
 
-/// What comes of it.
+/// Outcome of judging it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Judged {
     /// Treatment of the device.

@@ -277,9 +277,9 @@ fn renew(
 }
 
 /// Enters a certificate that was not known and that the device has shown. As the newest it takes the place of
-/// the others; otherwise of too many the oldest goes. When its number says that the record was taken over since
-/// the copy that this server was restored from, what died with that dies again. Returns the number of the one
-/// that was in use, too: of a renewed one beside it nothing is known.
+/// the others; otherwise of too many the oldest goes. When its number says that the record was taken over
+/// since the copy that this server was restored from, what died with that dies again. Returns the number of
+/// the one that was in use, too: of a renewed one beside it nothing is known.
 fn admit(
     connection: &Connection,
     device: DeviceId,

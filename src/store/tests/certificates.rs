@@ -126,7 +126,8 @@ fn a_certificate_of_before_or_after_a_restore_is_let_in_and_few_of_one_device_ar
     assert_eq!(known(&fleet, &hashes), [false; 13]);
 }
 
-/// The server was restored from a copy that is older than a take-over: the other machine's certificate says so.
+/// The server was restored from a copy that is older than a take-over: the other machine's certificate says
+/// so.
 #[test]
 fn what_died_with_a_take_over_that_is_not_known_any_more_dies_again_when_the_other_machine_comes() {
     let mut fleet = Fleet::new(1);

@@ -1,4 +1,4 @@
-//! What an administrator does in ten years, and what befalls the server.
+//! An administrator's work in ten years, and the fate of the server.
 
 use std::collections::BTreeSet;
 
@@ -248,7 +248,8 @@ impl World {
         let is_accepted = expected_of(&self.devices[number].identity).check(&chain[0], &behind).is_ok();
         let is_issued = self.server.identity.issued(&self.devices[number].identity.certificate).is_some();
         if !is_accepted || !is_issued || (self.is_careful && !knows_recovery_key) {
-            // A copy is of no use that is older than a rotation without the recovery key, or than the authority.
+            // A copy is of no use that is older than a rotation without the recovery key, or than the
+            // authority.
             self.devices[number].set_back(&current);
             return Ok(());
         }

@@ -14,7 +14,7 @@ use muster::wire::message::{Reach, SyncIdentity, Trust};
 
 use super::Fault;
 
-/// Unit in which a medium writes, in bytes.
+/// Unit in which a medium writes.
 const SECTOR_BYTES: usize = 512;
 
 const SLOTS: [&str; 2] = ["identity.a", "identity.b"];
@@ -194,7 +194,7 @@ impl Device {
         Ok(())
     }
 
-    /// What the agent does with a certificate that has come.
+    /// A certificate has come: the identity with it, as the agent makes it.
     pub(super) fn renewed(&mut self, certificate: Vec<u8>, fault: Fault) -> Option<Identity> {
         let mut renewed = self.stored().renewed(self.candidate.take()?, certificate);
         if fault == Fault::ForgetsBeforeProved {

@@ -91,7 +91,7 @@ impl Server {
         server
     }
 
-    /// What each start does, and each change of the identity.
+    /// Work of each start, and of each change of the identity.
     pub(super) fn begin(&self) {
         let facts = self.identity.trust_facts();
         self.store.devices().begin_trust(facts.label, facts.prepared_at).unwrap();

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use muster::agent::identity::{Candidate, Identity};
 use muster::agent::moving::{commit, stage};
 use muster::agent::talk::expected_of;
-use muster::machine::agent::{Action, SyncResult};
+use muster::machine::agent::{Action, AgentMachine, SyncResult};
 use muster::machine::command::EnrolmentOutcome;
 use muster::machine::credentials::Credential;
 use muster::machine::device_state::CertificateStatus;
@@ -19,7 +19,7 @@ use super::device::PowerCut;
 use super::server::Connection;
 use super::world::World;
 
-/// Time that a device is looked at in one round, in seconds: an attempt later than that is one of the next.
+/// Time that a device is looked at in one round: an attempt later than that is one of the next.
 const VISIT_SECONDS: u64 = 7_200;
 
 /// Steps of one visit: more are a loop without an end.
@@ -96,7 +96,7 @@ impl World {
             let elapsed = |next| next / 1_000_000 - self.seconds.min(next / 1_000_000) + 1;
             match machine.next_timeout().map(|next| elapsed(next.0)) {
                 Some(next) if next <= VISIT_SECONDS => {
-                    visit.elapsed_seconds = next.max(visit.elapsed_seconds + 1)
+                    visit.elapsed_seconds = next.max(visit.elapsed_seconds + 1);
                 }
                 _ => return Ok(visit.is_synced),
             }
@@ -136,7 +136,7 @@ impl World {
                 return Ok(self.write(number, visit, &renewed).map(|()| {
                     self.counts.renewals += 1;
                     self.devices[number].identity = renewed;
-                    self.devices[number].machine.iter_mut().for_each(|machine| machine.certificate_stored());
+                    self.devices[number].machine.iter_mut().for_each(AgentMachine::certificate_stored);
                 }));
             }
             Action::Show(shown) => {

@@ -227,7 +227,7 @@ impl World {
         }
     }
 
-    /// What becomes of a device by itself. `false`: it is switched off.
+    /// Fate of a device by itself. `false`: it is switched off.
     fn lives(&mut self, number: usize) -> Result<bool, String> {
         if self.devices[number].away_until > self.day() {
             return Ok(false);
