@@ -6,6 +6,7 @@
 
 mod administrator;
 mod device;
+mod network;
 mod scene;
 mod stranger;
 
@@ -44,6 +45,9 @@ attacks! {
     idle: "connections without a certificate", Stranger, 4, stranger::idle;
     guesses: "guesses of a join token", Stranger, 4, stranger::guesses;
     datagrams: "datagrams", Stranger, 4, stranger::datagrams;
+    places: "connections to the administrators' port", Stranger, 8, network::places;
+    unknown: "requests without a token that is good", Stranger, 8, network::unknown;
+    wrong: "wrong API tokens", Stranger, 8, network::wrong;
     connections: "connections of administrators", Administrator, 4, administrator::connections;
     followers: "followers that do not read", Administrator, 48, administrator::followers;
     waits: "answers that wait for devices", Administrator, 4, administrator::waits;

@@ -2,6 +2,7 @@
 //! watched.
 
 use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub(crate) struct Scene {
     /// One that is valid.
     pub(crate) token: JoinToken,
     pub(crate) directory: tempfile::TempDir,
+    /// The administrators' port, once there is an API token.
+    pub(crate) port: SocketAddr,
     pub(crate) honest: Device,
     /// Comes by now and then, on a new link each time.
     visitor: Device,
@@ -36,15 +39,16 @@ pub(crate) struct Scene {
 impl Scene {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let settings = format!(
-            "[links]\nmax = {LINKS_MAX}\nbuffer_size = \"16MiB\"\n[journal]\nsegment_size = \"1MiB\"\n\
+            "[admin]\nlisten = \"{port}\"\n[links]\nmax = {LINKS_MAX}\nbuffer_size = \"16MiB\"\n[journal]\nsegment_size = \"1MiB\"\n\
              device_burst = \"1MiB\"\n"
         );
         let server = Musterd::start(directory.path(), &settings);
         let token = server.token(1_000);
         let enrol = |name| Device::enrol(&server, &token, name).unwrap();
         let (honest, visitor, hostile) = (enrol("honest"), enrol("visitor"), enrol("hostile"));
-        Self { server, hostile, token, directory, honest, visitor }
+        Self { server, hostile, token, directory, port, honest, visitor }
     }
 
     /// A link of the hostile device.

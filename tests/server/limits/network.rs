@@ -1,0 +1,72 @@
+//! Somebody who reaches the administrators' port and has no API token that is good.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use muster::admin::network::CONNECTIONS_OF_ADDRESS_MAX;
+use muster::client::{Address, Client};
+use muster::reactor::channel::{ClientTls, ExpectedServer};
+use muster::wire::api::{ErrorCode, NewApiToken};
+use muster::wire::role::Role;
+use muster::wire::token::ApiTokenText;
+
+use super::scene::Scene;
+use crate::kit::eventually;
+
+/// An API token that is good; the port is open since there is one.
+fn token(scene: &Scene) -> ApiTokenText {
+    let root = Client::new(Address::Socket(scene.directory.path().join("data/admin.sock")));
+    let new = NewApiToken { name: "anna".into(), role: Role::Reader, group: None, ttl_seconds: None };
+    let token = root.unwrap().create_api_token(&new).unwrap().token.parse().unwrap();
+    eventually("the port opens", || TcpStream::connect(scene.port).is_ok());
+    token
+}
+
+/// Connections on which nothing is said.
+pub(crate) fn places(scene: &Scene) {
+    token(scene);
+    for _ in 0..4 {
+        let streams: Vec<_> = (0..100).filter_map(|_| TcpStream::connect(scene.port).ok()).collect();
+        std::thread::sleep(Duration::from_secs(1));
+        let is_open = |mut stream: &TcpStream| {
+            stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+            stream.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        };
+        let open = streams.iter().filter(|stream| is_open(stream)).count();
+        assert!(open <= CONNECTIONS_OF_ADDRESS_MAX, "{open} of {}", streams.len());
+    }
+}
+
+/// Requests with no token at all: on many connections, many on each.
+pub(crate) fn unknown(scene: &Scene) {
+    let expected = ExpectedServer::Hash(token(scene).server_certificate);
+    let tls = ClientTls::of_administrator(expected).unwrap();
+    for _ in 0..40 {
+        let mut connection = rustls::ClientConnection::new(tls.config(), tls.name()).unwrap();
+        let mut stream = TcpStream::connect(scene.port).unwrap();
+        let mut stream = rustls::Stream::new(&mut connection, &mut stream);
+        for path in ["/v1/status", "/v1/devices", "/v1/nothing", "/"].repeat(10) {
+            let asked = write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+            let mut answer = [0; 12];
+            if asked.and_then(|()| stream.read_exact(&mut answer)).is_err() {
+                break;
+            }
+            assert_eq!(&answer, b"HTTP/1.1 401", "{path}");
+            // The rest of the answer.
+            let _ = stream.read(&mut [0; 4_096]);
+        }
+    }
+}
+
+/// Guesses of a token, far more than are looked at.
+pub(crate) fn wrong(scene: &Scene) {
+    let mut guessed = token(scene);
+    guessed.secret[0] ^= 1;
+    let mut client = Client::new(Address::Network(scene.port.to_string())).unwrap();
+    client.sign_in(&guessed);
+    let codes: Vec<_> = (0..2_000).map(|_| client.status().unwrap_err().code()).collect();
+    let looked_up = codes.iter().filter(|code| **code == Some(ErrorCode::Unauthenticated)).count();
+    assert!((20..60).contains(&looked_up), "{looked_up} of {}", codes.len());
+    assert_eq!(codes.last(), Some(&Some(ErrorCode::Busy)));
+}
