@@ -16,27 +16,27 @@
 //!
 //! ```sh
 //! musterctl api-token create anna --role administrator            # prints the token, this once
-//! musterctl api-token create dashboard --role reader --group /shops --ttl 365d
+//! musterctl api-token create dashboard --role reader --ttl 365d   # with --group PATH: on that group alone
 //! musterctl api-token list
 //! ```
 //!
 //! | role | may, on its group and below |
 //! |---|---|
 //! | `reader` | see devices, their reports, settings, tasks and events |
-//! | `operator` | also call devices, make and cancel tasks, approve, name and move devices, set their intervals |
+//! | `operator` | also call devices, make and cancel tasks, approve, name, tag and move devices, set their intervals |
 //! | `policy-author` | also set policies and settings; make, move and remove groups |
 //! | `administrator` | also make join tokens, remove and re-enrol devices, make API tokens (none that may more than its own) |
 //!
-//! Some things can't be told apart by groups and need the role on `/`: `status`, lists of applications and of
-//! events without a device (reader); audit, certificate, recovery key and backup (administrator). Lists show
-//! one's own groups; the devices, tasks and tokens of others are *not there*. `musterctl` asks with the token
-//! in `MUSTER_API_TOKEN`; without one, root and the server's user may everything at the socket. A group can't
-//! be removed while an API token holds on it.
+//! Some things can't be told apart by groups and need the role on `/`: `status`, tags, lists of applications
+//! and of events without a device (reader); views and rules of tags (operator); audit, certificate, recovery
+//! key and backup (administrator). Lists show one's own groups; the devices, tasks and tokens of others are
+//! *not there*. `musterctl` asks with the token in `MUSTER_API_TOKEN`; without one, root and the server's user
+//! may everything at the socket. A group can't be removed while an API token holds on it.
 //!
 //! # From elsewhere
 //!
-//! With `listen` in `[admin]` of `musterd.toml` the server opens a TCP port for administrators (13001) as
-//! soon as there is an API token, and not before. On the server:
+//! With `listen` in `[admin]` of `musterd.toml` the server opens a TCP port for administrators (13001) as soon
+//! as there is an API token, and not before. On the server:
 //!
 //! ```toml
 //! [admin]
@@ -103,8 +103,7 @@
 //! # Events
 //!
 //! ```sh
-//! sudo muster-agent emit --application backup --severity error --kind backup.failed "the disk is full"
-//! --field disk=sdb
+//! sudo muster-agent emit --application backup --severity error --kind backup.failed "the disk is full" --field disk=sdb
 //! ```
 //!
 //! `emit` returns once the event is in the device's spool, on its disk. It travels at once when the device is
@@ -181,7 +180,7 @@
 //! # Audit
 //!
 //! Each change that was made, and each that was refused, is a row: who asked (the user of the machine, by the
-//! socket's credentials), when, what, the thing before and the request.
+//! socket's credentials, or the API token), when, what, the thing before and the request.
 //!
 //! ```sh
 //! musterctl audit list --since 24h
@@ -248,8 +247,11 @@
 //! the server:
 //!
 //! ```toml
-//! [[task]] kind = "backup" command = ["shop", "backup", "--level", "{level}"] arguments = { type = "object",
-//! properties = { level = { type = "integer", maximum = 9 } }, required = ["level"] } timeout_seconds = 1800
+//! [[task]]
+//! kind = "backup"
+//! command = ["shop", "backup", "--level", "{level}"]
+//! arguments = { type = "object", properties = { level = { type = "integer", maximum = 9 } }, required = ["level"] }
+//! timeout_seconds = 1800
 //! ```
 //!
 //! ```sh
