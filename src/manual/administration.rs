@@ -30,15 +30,15 @@
 //! Some things can't be told apart by groups and need the role on `/`: `status`, tags, lists of applications
 //! and of events without a device (reader); views and rules of tags (operator); audit, certificate, recovery
 //! key and backup (administrator). Lists show one's own groups; the devices, tasks and tokens of others are
-//! *not there*. `musterctl` asks with the token in `MUSTER_API_TOKEN`; without one, root and the server's user
-//! may everything at the socket. A group can't be removed while an API token holds on it.
+//! *not there*. `musterctl` asks with the token in `MUSTER_API_TOKEN`; without one, root and the server's
+//! user may everything at the socket. A group can't be removed while an API token holds on it.
 //!
 //! # From elsewhere
 //!
-//! With `listen` in `[admin]` of `musterd.toml` the server opens a TCP port for administrators (13001) as soon
-//! as there is an API token, and not before. On the server:
+//! With `listen` in `[admin]` of `musterd.toml` the server opens a TCP port for administrators (13001) as
+//! soon as there is an API token, and not before. On the server:
 //!
-//! ```toml
+//! ```text
 //! [admin]
 //! listen = "0.0.0.0:13001"
 //! ```
