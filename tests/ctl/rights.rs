@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use crate::kit::admin::AdminServer;
 use muster::fleet::access::Grant;
-use muster::store::{DeviceChange, GroupChange, NewApiToken};
+use muster::store::{DeviceChange, GroupChange, NewApiToken, TaskTime};
 use muster::wire::id::{CertificateHash, DeviceId};
 use muster::wire::role::Role::{self, Administrator, Operator, PolicyAuthor, Reader};
 use muster::wire::time::WallTime;
@@ -241,6 +241,51 @@ fn no_route_is_left_out() {
             OF_TASKS.contains(&path) || ROUTES.iter().find(is_same).is_some(),
             "{method} {path} is tried by nobody"
         );
+    }
+}
+
+#[test]
+fn a_task_is_seen_by_those_who_see_all_that_it_is_for() {
+    let server = fleet();
+    for (name, group) in [("theirs", "/other"), ("below", "/mine/a"), ("beside", "/mine2")] {
+        moved(&server, server.enrol(name), group);
+    }
+    let made: Vec<(String, bool)> = [
+        (&["--group", "/mine"][..], true),
+        (&["--group", "/mine/a"], true),
+        (&["--device", "mine"], true),
+        (&["--group", "/mine2"], false),
+        (&["--device", "theirs"], false),
+        (&["--device", "mine", "--device", "theirs"], false),
+        (&["--all"], false),
+        (&["--where", "name:mine"], false),
+    ]
+    .into_iter()
+    .map(|(targets, is_mine)| {
+        let task = [&["task", "create", "--application", "a", "--kind", "k"], targets].concat();
+        (server.json(&task)["id"].as_str().unwrap().to_owned(), is_mine)
+    })
+    .collect();
+    while server.store.tasks().step(TaskTime::certain(crate::kit::now())).unwrap().has_more {}
+    let status = |role, group, request: &str| sent(&server, request, &bearer(&server, role, group), "").0;
+    for (id, is_mine) in &made {
+        let there = if *is_mine { 200 } else { 404 };
+        assert_eq!(status(Reader, "/mine", &format!("GET /v1/tasks/{id}")), there);
+        assert_eq!(status(Reader, "/mine", &format!("GET /v1/runs?task={id}")), there);
+        assert_eq!(status(Reader, "/", &format!("GET /v1/tasks/{id}")), 200);
+        let runs = server.json(&["task", "show", id])["runs"].clone();
+        assert_ne!(runs, serde_json::json!([]));
+        for run in runs.as_array().unwrap() {
+            let request = format!("GET /v1/runs/{}", run["id"].as_str().unwrap());
+            let is_seen = run["device"] == "mine" || run["device"] == "below";
+            let expected = if is_seen { 200 } else { 404 };
+            assert_eq!(status(Reader, "/mine", &request), expected, "{run}");
+            assert_eq!(status(Reader, "/", &request), 200);
+        }
+        let cancel = format!("POST /v1/tasks/{id}/cancel");
+        assert_eq!(status(Reader, "/", &cancel), 403);
+        assert_eq!(status(Operator, "/mine", &cancel), there);
+        assert_eq!(server.json(&["task", "show", id])["task"]["state"] == "cancelled", *is_mine);
     }
 }
 
