@@ -6,6 +6,8 @@
 
 mod shape;
 
+use std::time::Duration;
+
 use muster::client::Client;
 use muster::machine::command::SectionChange;
 use muster::server::Server;
@@ -69,6 +71,10 @@ fn fill(store: &Store, devices: u64) {
             agent_version: format!("0.{}.0", number % 3),
             ..HostFacts::default()
         };
+        // Each counts as much as a frame can hold: a thousand of them are all that may wait.
+        while store.waiting() > 200 {
+            std::thread::sleep(Duration::from_micros(200));
+        }
         let digest = section::digest_of(&facts);
         apply(store, update(number, Section::Host, digest, SectionChange::Host(facts)), done);
     });
