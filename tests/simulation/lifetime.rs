@@ -56,7 +56,6 @@ struct Counts {
     ends: u64,
     forks: u64,
     losses: u64,
-    other_shown: u64,
     recovery_keys: u64,
     removals: u64,
     renewals: u64,
@@ -70,7 +69,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn values(&self) -> [(&'static str, u64); 17] {
+    fn values(&self) -> [(&'static str, u64); 16] {
         [
             ("approved", self.approved),
             ("by_voucher", self.by_voucher),
@@ -78,7 +77,6 @@ impl Counts {
             ("ends", self.ends),
             ("forks", self.forks),
             ("losses", self.losses),
-            ("other_shown", self.other_shown),
             ("recovery_keys", self.recovery_keys),
             ("removals", self.removals),
             ("renewals", self.renewals),

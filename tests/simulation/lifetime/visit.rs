@@ -141,7 +141,6 @@ impl World {
             }
             Action::Show(shown) => {
                 let stored = self.devices[number].stored().showing(shown);
-                self.counts.other_shown += u64::from(shown == Credential::Previous);
                 self.devices[number].identity = stored.ok_or("the certificate to show is not on the disk")?;
             }
             Action::Forget(forgotten) => {
