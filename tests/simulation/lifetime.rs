@@ -23,7 +23,7 @@ use super::number;
 use world::World;
 
 /// Seeds in a plain run.
-const SEEDS: u64 = 4;
+const SEEDS: u64 = 2;
 
 /// Seeds in which everything happens.
 const SEEDS_FOR_ALL: u64 = 24;

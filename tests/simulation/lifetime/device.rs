@@ -39,6 +39,8 @@ pub(super) struct Device {
     pub(super) proved: Option<CertificateHash>,
     /// Its disk was set back since it named what it trusts.
     pub(super) is_set_back: bool,
+    /// It was at some time: then it may be taken for a copy.
+    pub(super) was_set_back: bool,
     /// It is switched off until this day.
     pub(super) away_until: u64,
     /// Distance of its clock from the truth, in milliseconds.
@@ -69,6 +71,7 @@ impl Device {
             candidate: None,
             proved: None,
             is_set_back: false,
+            was_set_back: false,
             away_until: 0,
             clock_offset: 0,
             machine_id,
@@ -161,6 +164,7 @@ impl Device {
             }
         }
         (self.state, self.proved, self.is_set_back) = (image.state.clone(), image.proved, true);
+        self.was_set_back = true;
         self.identity = self.stored();
     }
 

@@ -149,7 +149,7 @@ impl World {
                 return Ok(self.write(number, visit, &kept).map(|()| self.devices[number].identity = kept));
             }
             Action::TakeTrust(trust) => return Ok(self.take_trust(number, visit, &trust)),
-            Action::Fork(_) if self.copy != Some(number) => {
+            Action::Fork(_) if self.copy != Some(number) && !self.devices[number].was_set_back => {
                 return Err(format!("device {number} is taken for a copy"));
             }
             Action::Fork(fork) => self.fork(number, visit, &fork, now),

@@ -26,6 +26,8 @@ const DECADE_DAYS: u64 = 3_650;
 /// A copy of what a device was before another machine took its record over.
 pub(super) struct Ghost {
     pub(super) device: DeviceId,
+    /// The day of that.
+    pub(super) since: u64,
     pub(super) certificate: Vec<u8>,
 }
 
@@ -338,16 +340,11 @@ impl World {
     }
 
     /// Certificates that are dead stay dead: those of devices that were removed, and of machines whose record
-    /// another one has, once the server has seen that.
+    /// another one has taken over since the server was last restored.
     fn judge_dead(&mut self) -> Result<(), String> {
         let now = self.server_now(0);
-        for ghost in &self.ghosts {
-            let successor = self.devices.iter().find(|device| device.identity.device == ghost.device);
-            let is_seen =
-                successor.and_then(|device| device.synced_on).is_some_and(|on| on > self.restored_on);
-            if is_seen
-                && let status @ CertificateStatus::Known(_) = self.server.greet(&ghost.certificate, &now)
-            {
+        for ghost in self.ghosts.iter().filter(|ghost| ghost.since > self.restored_on) {
+            if let status @ CertificateStatus::Known(_) = self.server.greet(&ghost.certificate, &now) {
                 return Err(format!("a machine whose record was taken over is let in: {status:?}"));
             }
         }
