@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::rows::{self, EnrolledDevice, Enrolment};
 use super::{DeviceCertificate, DeviceChange, DeviceChanged, Devices, InForce, certificates, clones, group};
+use crate::fleet::renewal::lowest_beside;
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
 use crate::store::writer::Origin;
@@ -105,9 +106,10 @@ fn offer(connection: &Connection, unknown: &UnknownDevice) -> Result<Offered, St
     }
     let name = rows::free_name(connection, &device.to_string())?;
     let root = group::find(connection, "/")?;
-    let sql = "INSERT INTO devices (id, name, group_id, enrolled_at, waiting_since, was_unknown)
-        VALUES (?1, ?2, ?3, ?4, ?4, 1)";
-    connection.run(sql, params![device, name, root, now])?;
+    let sql =
+        "INSERT INTO devices (id, name, group_id, enrolled_at, waiting_since, was_unknown, certificate_floor)
+        VALUES (?1, ?2, ?3, ?4, ?4, 1, ?5)";
+    connection.run(sql, params![device, name, root, now, lowest_beside(certificate.counter)])?;
     let number = connection.last_insert_rowid();
     insert(number)?;
     connection.run("INSERT INTO device_states (device) VALUES (?1)", [number])?;
@@ -130,6 +132,8 @@ impl Devices {
             move |offered| {
                 let is_new = offered.map(|offered| match offered {
                     Offered::New(enrolled) => {
+                        // The machine of before a take-over that is not known here either stays out.
+                        memory.table.note_floor(unknown.device, lowest_beside(unknown.certificate.counter));
                         memory.enter(&enrolled, &unknown.certificate.hash);
                         true
                     }

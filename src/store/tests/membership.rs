@@ -340,3 +340,22 @@ fn a_thousand_devices_that_are_not_known_any_more_may_wait_and_one_that_is_given
     let status = fleet.table().by_certificate(&CertificateHash::of(&7_u64.to_be_bytes()));
     assert_eq!(status, CertificateStatus::Removed(DeviceId(7)));
 }
+
+/// The server was restored from before the enrolment: the machine that took the record over is offered, and
+/// the one of before stays out.
+#[test]
+fn a_device_that_is_offered_after_a_take_over_keeps_the_machine_of_before_out() {
+    let mut fleet = Fleet::new(0);
+    let device = DeviceId(7);
+    let hash = CertificateHash::of(b"after");
+    let certificate = DeviceCertificate { counter: 0x5_0002, ..DeviceCertificate::first(hash) };
+    let unknown = UnknownDevice { device, certificate, now: NOW };
+    assert_eq!(wait(|done| fleet.devices().offer(unknown, done)), Ok(true));
+    for _ in 0..2 {
+        for dead in [1, 0x4_ffff] {
+            assert_eq!(fleet.table().by_number(device, dead), CertificateStatus::Superseded(device));
+        }
+        assert_eq!(fleet.table().by_number(device, 0x5_0000), CertificateStatus::Waiting(device));
+        fleet.reopen();
+    }
+}
