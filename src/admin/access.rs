@@ -11,6 +11,7 @@
 //! | [`SeeFleet`] | reader | on the whole fleet |
 //! | [`Govern`] | administrator | on the whole fleet |
 
+use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -21,12 +22,12 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-use super::Shared;
 use super::connection::Caller;
 use super::error::ApiError;
+use super::{Shared, sessions};
 use crate::fleet::access::Grant;
 use crate::fleet::filter::{Filter, quoted};
-use crate::store::{self, Reader, query};
+use crate::store::{self, Reader, SESSION_SECRET_BYTES, SignedIn, query};
 use crate::wire::api::{ErrorCode, Task, TaskTargets};
 use crate::wire::id::DeviceId;
 use crate::wire::role::Role;
@@ -38,7 +39,10 @@ const BEARER: &str = "Bearer ";
 /// Says of a request which site's page made it (Fetch Metadata, W3C).
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// The router's state. Only [`May`] opens it.
+/// Routes for those who have not signed in: method and path.
+const OPEN: [(&str, &str); 2] = [("POST", "/v1/sessions"), ("POST", "/v1/sessions/api-token")];
+
+/// The router's state. Only [`May`] opens it, and [`Newcomer`].
 #[derive(Clone)]
 pub(super) struct Door(Arc<Shared>);
 
@@ -108,6 +112,21 @@ impl<R: Right> FromRequestParts<Door> for May<R> {
     }
 }
 
+/// The server, for somebody who is about to say who they are: for [`OPEN`] alone.
+pub(super) struct Newcomer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) caller: Caller,
+}
+
+impl FromRequestParts<Door> for Newcomer {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Infallible> {
+        let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
+        Ok(Self { shared: Arc::clone(&door.0), caller })
+    }
+}
+
 /// The groups on which somebody has the right that a route needs.
 #[derive(Clone)]
 pub(super) struct Scope {
@@ -118,6 +137,16 @@ pub(super) struct Scope {
 impl Scope {
     pub(super) fn grant(&self) -> &Grant {
         &self.grant
+    }
+
+    /// Rights that are about to be given to somebody: none that may more than the giver does.
+    pub(super) fn given(&self, grant: Grant) -> Result<Grant, ApiError> {
+        if self.grant.may_give(&grant) {
+            return Ok(grant);
+        }
+        let text =
+            format!("nobody gives more than they have: {} on {} is not yours", grant.role, grant.group);
+        Err(ApiError::new(ErrorCode::Forbidden, text))
     }
 
     fn forbidden(&self, group: &str) -> ApiError {
@@ -196,30 +225,45 @@ impl Scope {
 }
 
 fn unknown() -> ApiError {
-    let text =
-        "sign in first: this needs an API token ('musterctl api-token create', or ask an administrator)";
+    let text = "sign in first: this needs a password or an API token ('musterctl user create', 'musterctl \
+                api-token create', or ask an administrator)";
     ApiError::new(ErrorCode::Unauthenticated, text)
 }
 
 /// Finds out who asks, before anything else is done.
 pub(super) async fn identify(State(door): State<Door>, mut request: Request, next: Next) -> Response {
-    if let Err(refusal) = check_site(request.headers()) {
-        return refusal.into_response();
+    let is_own_page = match check_site(request.headers()) {
+        Ok(is_own_page) => is_own_page,
+        Err(refusal) => return refusal.into_response(),
+    };
+    if OPEN.contains(&(request.method().as_str(), request.uri().path())) {
+        return next.run(request).await;
     }
-    if let Some(given) = request.headers().get(AUTHORIZATION).cloned() {
-        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
-        match holder(&door.0, &given, caller).await {
-            Ok(caller) => drop(request.extensions_mut().insert(caller)),
-            Err(refusal) => return refusal.into_response(),
+    let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+    let given = request.headers().get(AUTHORIZATION).cloned();
+    let found = match (given, sessions::secret_in(request.headers())) {
+        (Some(given), _) => holder(&door.0, &given, caller).await,
+        (None, Some(Ok(_))) if !request.method().is_safe() && !is_own_page => {
+            let text = "a request with a cookie must say that a page of this server makes it (Sec-Fetch-Site or Origin)";
+            Err(ApiError::new(ErrorCode::Forbidden, text))
         }
+        (None, Some(secret)) => match secret {
+            Ok(secret) => signed_in(&door.0, secret, caller).await,
+            Err(refusal) => Err(refusal),
+        },
+        (None, None) => Ok(caller),
+    };
+    match found {
+        Ok(caller) => drop(request.extensions_mut().insert(caller)),
+        Err(refusal) => return refusal.into_response(),
     }
     let is_known = request.extensions().get::<Caller>().is_some_and(|caller| caller.grant.is_some());
     if is_known { next.run(request).await } else { unknown().into_response() }
 }
 
-/// Refuses what a page of another site has a browser ask: nobody here signs in by what a browser adds by
-/// itself, and that stays so when somebody does.
-fn check_site(headers: &HeaderMap) -> Result<(), ApiError> {
+/// Refuses what a page of another site has a browser ask. Whether it is certain that a page of this server
+/// asks: what changes something with a cookie, which a browser adds by itself, needs that.
+fn check_site(headers: &HeaderMap) -> Result<bool, ApiError> {
     let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
     let is_of_site = site.is_none_or(|site| site == b"same-origin" || site == b"none");
     let is_origin = match (headers.get(ORIGIN), headers.get(HOST)) {
@@ -230,9 +274,23 @@ fn check_site(headers: &HeaderMap) -> Result<(), ApiError> {
         (Some(_), None) => false,
     };
     if is_of_site && is_origin {
-        return Ok(());
+        return Ok(site == Some(b"same-origin") || headers.contains_key(ORIGIN));
     }
     Err(ApiError::new(ErrorCode::Forbidden, "a page of another site asks: it may not"))
+}
+
+/// The user whose session has this secret.
+async fn signed_in(
+    shared: &Shared,
+    secret: [u8; SESSION_SECRET_BYTES],
+    caller: Caller,
+) -> Result<Caller, ApiError> {
+    let look = move |context: &super::AdminContext| {
+        Ok(context.store.users().session(&secret, context.clock.ages().wall)?)
+    };
+    let SignedIn { user, name, grant, expires_at } = shared.run(look).await?.ok_or_else(sessions::is_over)?;
+    let (actor, session) = (format!("user {name}"), Some((secret, expires_at)));
+    Ok(Caller { actor, grant: Some(grant), user: Some(user), session, ..caller })
 }
 
 /// The holder of the API token that is given.
@@ -245,7 +303,7 @@ async fn holder(shared: &Shared, given: &HeaderValue, caller: Caller) -> Result<
     let token: ApiTokenText =
         text.parse().map_err(|error| ApiError::new(ErrorCode::Unauthenticated, format!("{error}")))?;
     let now = shared.context.clock.moment();
-    if caller.address.is_some_and(|address| !shared.guesses.lock().may_try(address, now)) {
+    if caller.address.is_some_and(|address| !shared.guesses.lock().may_try(&address, now)) {
         let text = "too many wrong tokens came from your address: try again in a minute";
         return Err(ApiError::new(ErrorCode::Busy, text));
     }
@@ -260,5 +318,6 @@ async fn holder(shared: &Shared, given: &HeaderValue, caller: Caller) -> Result<
         }
         return Err(wrong());
     };
-    Ok(Caller { actor: format!("api token {id} ({})", holder.name), grant: Some(holder.grant), ..caller })
+    let actor = format!("api token {id} ({})", holder.name);
+    Ok(Caller { actor, grant: Some(holder.grant), user: holder.user, ..caller })
 }

@@ -1,17 +1,18 @@
 //! API tokens.
 
-use axum::Json;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 
 use super::access::{Admit, May};
+use super::connection::Caller;
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
 use super::{AdminContext, Answer, Created};
 use crate::fleet::access::Grant;
 use crate::store::{self, StoreError};
 use crate::wire::api::{
-    API_TOKEN_TTL_SECONDS_DEFAULT, API_TOKEN_TTL_SECONDS_MAX, ApiToken, CreatedApiToken, ErrorCode,
-    NewApiToken, Page, PageQuery,
+    API_TOKEN_TTL_SECONDS_DEFAULT, API_TOKEN_TTL_SECONDS_MAX, ApiToken, CreatedApiToken, NewApiToken, Page,
+    PageQuery,
 };
 use crate::wire::id::ApiTokenId;
 use crate::wire::time::WallTime;
@@ -19,6 +20,7 @@ use crate::wire::token::ApiTokenText;
 
 pub(super) async fn create(
     May { shared, scope, .. }: May<Admit>,
+    Extension(caller): Extension<Caller>,
     Body(new): Body<NewApiToken>,
 ) -> Created<CreatedApiToken> {
     let seconds = new.ttl_seconds.unwrap_or(API_TOKEN_TTL_SECONDS_DEFAULT);
@@ -28,23 +30,18 @@ pub(super) async fn create(
         )));
     }
     let group = store::normal_path(new.group.as_deref().unwrap_or("/"))?;
-    let grant = Grant { role: new.role, group };
-    if !scope.grant().may_give(&grant) {
-        let text =
-            format!("nobody gives more than they have: {} on {} is not yours", grant.role, grant.group);
-        return Err(ApiError::new(ErrorCode::Forbidden, text));
-    }
+    let grant = scope.given(Grant { role: new.role, group })?;
     let make = move |context: &AdminContext| {
         let created_at = context.clock.ages().wall;
         let expires_at = WallTime(created_at.0.saturating_add(seconds * 1_000));
-        let new = store::NewApiToken { name: new.name, grant, created_at, expires_at };
+        let new = store::NewApiToken { name: new.name, grant, user: caller.user, created_at, expires_at };
         let (info, secret) = context.store.api_tokens().create(new)?;
         let server_certificate = context.certificates.hash();
         let token = ApiTokenText { id: info.id, secret, server_certificate }.to_string();
         Ok(CreatedApiToken { info, token })
     };
     let made = shared.run(make).await?;
-    shared.token_made.notify_one();
+    shared.admitted.notify_one();
     Ok((StatusCode::CREATED, Json(made)))
 }
 

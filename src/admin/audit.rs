@@ -36,7 +36,7 @@ const REFUSAL_MICROSECONDS: u64 = 10_000_000;
 const REFUSALS_AT_ONCE: u64 = 100;
 
 /// Members of a request that are never written down.
-const SECRETS: [&str; 3] = ["password", "secret", "token"];
+const SECRETS: [&str; 4] = ["link", "password", "secret", "token"];
 
 /// A read that is audited as a change is: it hands out all keys.
 const BACKUP: &str = "/v1/backup";
@@ -125,6 +125,7 @@ async fn audited(
     let before_of = route.to_owned();
     let before = shared.run(move |context| Ok(before(context, &before_of, parameter, asked.as_ref()))).await;
     entry.before = before.ok().flatten().map(|before| before.to_string());
+    let is_known = caller.grant.is_some();
     let in_store = !ELSEWHERE.contains(&route);
     let change = Arc::new(Change {
         entry: Mutex::new(in_store.then(|| entry.clone())),
@@ -136,7 +137,7 @@ async fn audited(
     if is_done && change.is_written.load(Ordering::Relaxed) {
         return answer;
     }
-    if !is_done && !may_tell_of_refusal(shared) {
+    if !is_done && !may_tell_of_refusal(shared, is_known) {
         log::warn!(
             "administration: {} was refused to {}, too often for a row of each",
             entry.action,
@@ -170,9 +171,10 @@ fn outcome(answer: &Response) -> String {
     }
 }
 
-/// Whether a refusal gets a row.
-fn may_tell_of_refusal(shared: &Shared) -> bool {
-    let (now, mut bucket) = (shared.context.clock.moment(), shared.refusals.lock());
+/// Whether a refusal gets a row. Strangers don't use up the rows of those who are known.
+fn may_tell_of_refusal(shared: &Shared, is_known: bool) -> bool {
+    let bucket = if is_known { &shared.refusals } else { &shared.refusals_of_strangers };
+    let (now, mut bucket) = (shared.context.clock.moment(), bucket.lock());
     let may = bucket.opens_at(REFUSAL_MICROSECONDS * (REFUSALS_AT_ONCE - 1)) <= now;
     if may {
         bucket.take(now, REFUSAL_MICROSECONDS);
@@ -207,6 +209,9 @@ fn before(
         }
         "/v1/tokens/{id}" => {
             Some(json!(query::token(&reader, parameter?.parse().ok()?, context.clock.ages().wall).ok()?))
+        }
+        "/v1/users/{name}" | "/v1/users/{name}/link" => {
+            Some(json!(context.store.users().get(&parameter?, context.clock.ages().wall).ok()?))
         }
         "/v1/tasks/{id}/cancel" => Some(json!(query::task(&reader, parameter?.parse().ok()?).ok()?.task)),
         "/v1/groups" | "/v1/groups/remove" => Some(json!(query::group(&reader, &member("path")?).ok()?)),

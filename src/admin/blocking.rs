@@ -10,7 +10,7 @@ use crate::wire::api::ErrorCode;
 
 /// Blocking threads that administration uses at once. A small server's disk gives no more to more, and
 /// devices go first.
-const THREADS_MAX: usize = 4;
+pub(super) const THREADS_MAX: usize = 4;
 
 /// Longest wait of a request for a thread. The client's own timeout is longer, so that it hears why.
 const WAIT_SECONDS_MAX: u64 = 10;
@@ -21,8 +21,8 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new() -> Self {
-        Self { permits: Arc::new(Semaphore::new(THREADS_MAX)) }
+    pub(super) fn new(threads: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(threads)) }
     }
 
     /// Runs `work` on a blocking thread. A client that goes away meanwhile leaves the permit with the work.

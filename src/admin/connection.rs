@@ -24,7 +24,10 @@ use super::error::ApiError;
 use super::listen::AdminListener;
 use super::stall::{STALL_SECONDS_MAX, StallGuard};
 use crate::fleet::access::Grant;
+use crate::store::SESSION_SECRET_BYTES;
 use crate::wire::api::{ErrorCode, REQUEST_BODY_BYTES_MAX};
+use crate::wire::id::UserId;
+use crate::wire::time::WallTime;
 
 /// Longest time of a request's head; also the time that an idle connection is kept.
 pub(super) const HEAD_SECONDS_MAX: u64 = 15;
@@ -53,7 +56,7 @@ pub(super) const STOP_SECONDS_MAX: u64 = 3;
 pub(super) const ACCEPT_PAUSE_MILLISECONDS: u64 = 100;
 
 /// The one who asks, as the audit has it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Caller {
     pub(super) actor: String,
     pub(super) origin: String,
@@ -61,6 +64,10 @@ pub(super) struct Caller {
     pub(super) address: Option<IpAddr>,
     /// Their rights; nothing: it is not known who they are.
     pub(super) grant: Option<Grant>,
+    /// The user that they are, or whose API token they have.
+    pub(super) user: Option<UserId>,
+    /// Secret of the session that they came with, and when it is over.
+    pub(super) session: Option<([u8; SESSION_SECRET_BYTES], WallTime)>,
 }
 
 impl Caller {
@@ -70,12 +77,13 @@ impl Caller {
             Ok(peer) => format!("uid {}", peer.uid()),
             Err(error) => format!("unknown ({error})"),
         };
-        Self { actor, origin: "unix".to_owned(), address: None, grant: Some(Grant::everything()) }
+        Self { actor, origin: "unix".to_owned(), grant: Some(Grant::everything()), ..Self::default() }
     }
 
     /// Somebody who has not signed in yet.
     pub(super) fn from_network(address: IpAddr) -> Self {
-        Self { actor: String::new(), origin: address.to_string(), address: Some(address), grant: None }
+        let actor = "unknown".to_owned();
+        Self { actor, origin: address.to_string(), address: Some(address), ..Self::default() }
     }
 }
 

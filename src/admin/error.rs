@@ -70,12 +70,15 @@ impl From<StoreError> for ApiError {
             | StoreError::NoRun(_)
             | StoreError::NoLabel { .. }
             | StoreError::NoApiToken(_)
+            | StoreError::NoUser(_)
             | StoreError::NoToken(_) => Self::new(ErrorCode::NotFound, message),
             StoreError::NameTaken(_)
             | StoreError::TooManyPersistent { .. }
             | StoreError::UnknownApplication { .. }
             | StoreError::BadSettings { .. }
             | StoreError::TooManyApiTokens(_)
+            | StoreError::UserTaken(_)
+            | StoreError::TooManyUsers(_)
             | StoreError::TooManyTasks { .. }
             | StoreError::TooManyLabels { .. }
             | StoreError::NotWaiting(_)
@@ -83,6 +86,7 @@ impl From<StoreError> for ApiError {
             | StoreError::GroupRefused(_) => Self::new(ErrorCode::Conflict, message),
             StoreError::BadName(_)
             | StoreError::BadApiTokenName(_)
+            | StoreError::BadUserName(_)
             | StoreError::BadGroup(_)
             | StoreError::BadTask(_)
             | StoreError::BadLabel(_)

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Root and the server's user may everything at the socket, which is made with mode 0600. Others come over
-//! TLS with an API token ([`network`]).
+//! TLS ([`network`]) with an API token, or with the cookie of a session (`sessions`).
 #![forbid(unsafe_code)]
 
 mod access;
@@ -34,22 +34,25 @@ mod labels;
 mod lines;
 pub mod listen;
 pub mod network;
+mod passwords;
 mod policies;
 mod rate;
 mod selection;
+mod sessions;
 mod stall;
 mod status;
 mod tasks;
 mod tokens;
+mod users;
 mod why;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post};
 use axum::{Json, Router, middleware};
 use parking_lot::Mutex;
 
@@ -70,9 +73,13 @@ struct Shared {
     capacity: capacity::Capacity,
     /// Rations the rows of refusals.
     refusals: Mutex<Bucket>,
-    guesses: Mutex<network::Guesses>,
-    /// An API token was made: somebody may sign in from now on.
-    token_made: tokio::sync::Notify,
+    /// The same of those who have not signed in.
+    refusals_of_strangers: Mutex<Bucket>,
+    /// Wrong tokens, passwords and links, by address.
+    guesses: Mutex<network::Guesses<IpAddr>>,
+    passwords: passwords::Passwords,
+    /// An API token or a user was made: somebody may sign in from now on.
+    admitted: tokio::sync::Notify,
     /// Address at which administrators are served over the network.
     network: Mutex<Option<SocketAddr>>,
     stopping: tokio::sync::watch::Receiver<bool>,
@@ -119,11 +126,13 @@ pub async fn serve(
     let stored = context.gauges.events_stored();
     let shared = Arc::new(Shared {
         rate: rate::Rate::new(stored),
-        pool: blocking::Pool::new(),
+        pool: blocking::Pool::new(blocking::THREADS_MAX),
+        passwords: passwords::Passwords::new(),
         capacity: capacity::Capacity::new(),
         refusals: Mutex::default(),
+        refusals_of_strangers: Mutex::default(),
         guesses: Mutex::default(),
-        token_made: tokio::sync::Notify::new(),
+        admitted: tokio::sync::Notify::new(),
         network: Mutex::default(),
         stopping: stopping.clone(),
         context,
@@ -150,6 +159,12 @@ fn router(shared: &Arc<Shared>) -> Router {
         .route("/v1/status", get(status::show))
         .route("/v1/api-tokens", post(api_tokens::create).get(api_tokens::list))
         .route("/v1/api-tokens/{id}", delete(api_tokens::revoke))
+        .route("/v1/users", post(users::create).get(users::list))
+        .route("/v1/users/{name}", patch(users::change).delete(users::remove))
+        .route("/v1/users/{name}/link", post(users::renew_link))
+        .route("/v1/sessions", post(sessions::create))
+        .route("/v1/sessions/api-token", post(sessions::create_token))
+        .route("/v1/session", get(sessions::show).delete(sessions::remove))
         .route("/v1/audit", get(audit::list))
         .route("/v1/audit/verify", get(audit::verify))
         .route("/v1/backup", get(lines::backup))

@@ -1,10 +1,11 @@
 //! Administrators who come over the network: TLS 1.3 on a port of its own, which opens with the first API
-//! token.
+//! token or user.
 //!
 //! Their places are others than those of the socket: whatever comes here, root gets in there. A peer that has
 //! not signed in is told nothing but that; its connection costs some 20 KiB and ends by itself.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::Shared;
 use super::connection::{
     ACCEPT_PAUSE_MILLISECONDS, Caller, HEAD_SECONDS_MAX, STOP_SECONDS_MAX, converse, stopped,
 };
+use super::{AdminContext, Shared};
 use crate::machine::bucket::Bucket;
 use crate::reactor::channel::AdminTls;
 use crate::wire::time::Moment;
@@ -37,13 +38,14 @@ const HANDSHAKE_SECONDS_MAX: u64 = 5;
 /// sign in.
 const RETRY_SECONDS: u64 = 30;
 
-/// Cost of a token that is none: from one address come ten a minute over time.
+/// Cost of a token or password that is none: from one address, or for one account, come ten a minute over
+/// time.
 const GUESS_MICROSECONDS: u64 = 6_000_000;
 
-/// Tokens that are none, at once from one address.
+/// Those that are none, at once from one address or for one account.
 const GUESSES_AT_ONCE: u64 = 20;
 
-/// Most addresses whose wrong tokens are counted; the rest is refused until some are forgotten.
+/// Most addresses, or accounts, whose wrong ones are counted; the rest is refused until some are forgotten.
 const GUESSERS_MAX: usize = 4_096;
 
 /// The port for administrators.
@@ -55,7 +57,7 @@ pub struct Network {
     pub tls: AdminTls,
 }
 
-/// Serves until `stopping`; nothing listens before there is an API token.
+/// Serves until `stopping`; nothing listens before there is an API token or a user.
 pub(super) async fn serve(
     network: Network,
     shared: &Arc<Shared>,
@@ -109,8 +111,9 @@ async fn opened(
 ) -> Option<TcpListener> {
     let mut is_told = false;
     loop {
-        let valid =
-            shared.run(|context| Ok(context.store.api_tokens().is_any_valid(context.clock.ages().wall)?));
+        let valid = shared.run(|AdminContext { store, clock, .. }| {
+            Ok(store.users().is_any()? || store.api_tokens().is_any_valid(clock.ages().wall)?)
+        });
         if valid.await.unwrap_or(false) {
             match TcpListener::bind(address).await {
                 Ok(listener) => {
@@ -130,7 +133,7 @@ async fn opened(
         }
         tokio::select! {
             () = stopped(stopping.clone()) => return None,
-            () = shared.token_made.notified() => {}
+            () = shared.admitted.notified() => {}
             () = tokio::time::sleep(Duration::from_secs(RETRY_SECONDS)) => {}
         }
     }
@@ -190,25 +193,30 @@ impl Drop for OfAddress {
     }
 }
 
-/// Tokens that are none, by address: they are rationed before anything is looked up.
-#[derive(Default)]
-pub(super) struct Guesses(HashMap<IpAddr, Bucket>);
+/// Tokens and passwords that are none, by address or account: they are rationed before anything is looked up.
+pub(super) struct Guesses<K>(HashMap<K, Bucket>);
 
-impl Guesses {
-    /// Whether another token from this address is looked at.
-    pub(super) fn may_try(&mut self, address: IpAddr, now: Moment) -> bool {
+impl<K> Default for Guesses<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> Guesses<K> {
+    /// Whether another one from there is looked at.
+    pub(super) fn may_try(&mut self, from: &K, now: Moment) -> bool {
         if self.0.len() >= GUESSERS_MAX {
             self.0.retain(|_, bucket| bucket.opens_at(0) > now);
         }
-        match self.0.get(&address) {
+        match self.0.get(from) {
             Some(bucket) => bucket.opens_at(GUESS_MICROSECONDS * (GUESSES_AT_ONCE - 1)) <= now,
             None => self.0.len() < GUESSERS_MAX,
         }
     }
 
     /// One was none.
-    pub(super) fn note_wrong(&mut self, address: IpAddr, now: Moment) {
-        self.0.entry(address).or_default().take(now, GUESS_MICROSECONDS);
+    pub(super) fn note_wrong(&mut self, from: K, now: Moment) {
+        self.0.entry(from).or_default().take(now, GUESS_MICROSECONDS);
     }
 }
 
@@ -225,10 +233,10 @@ mod tests {
     #[test]
     fn wrong_tokens_are_rationed_by_address_and_their_memory_is_bounded() {
         let (mut guesses, begun) = (Guesses::default(), 1_000_000_000);
-        let tried = |guesses: &mut Guesses, from: u32, now: u64| {
+        let tried = |guesses: &mut Guesses<IpAddr>, from: u32, now: u64| {
             (0..10_000)
                 .filter(|_| {
-                    let may = guesses.may_try(address(from), Moment(now));
+                    let may = guesses.may_try(&address(from), Moment(now));
                     if may {
                         guesses.note_wrong(address(from), Moment(now));
                     }
@@ -240,13 +248,13 @@ mod tests {
         assert_eq!(tried(&mut guesses, 1, begun + 60_000_000), 10, "ten a minute later");
         assert_eq!(tried(&mut guesses, 2, begun), 20, "another address has its own");
         for from in 0..10_000 {
-            if guesses.may_try(address(from), Moment(begun)) {
+            if guesses.may_try(&address(from), Moment(begun)) {
                 guesses.note_wrong(address(from), Moment(begun));
             }
         }
         assert_eq!(guesses.0.len(), GUESSERS_MAX);
-        assert!(!guesses.may_try(address(20_000), Moment(begun)));
-        assert!(guesses.may_try(address(20_000), Moment(begun + 3_600_000_000)), "they are forgotten");
+        assert!(!guesses.may_try(&address(20_000), Moment(begun)));
+        assert!(guesses.may_try(&address(20_000), Moment(begun + 3_600_000_000)), "they are forgotten");
     }
 
     #[test]

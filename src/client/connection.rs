@@ -19,6 +19,7 @@ use super::address::Address;
 use super::error::ClientError;
 use crate::reactor::channel::{ClientTls, ExpectedServer};
 use crate::wire::api::ErrorBody;
+use crate::wire::id::CertificateHash;
 use crate::wire::token::ApiTokenText;
 
 /// Longest time until an answer begins. The server's own budget for one request is shorter.
@@ -44,12 +45,15 @@ impl Connection {
     }
 
     pub(super) fn sign_in(&mut self, token: &ApiTokenText) {
-        let expected = ExpectedServer::Hash(token.server_certificate);
-        self.tls = ClientTls::of_administrator(expected).ok();
+        self.expect(token.server_certificate);
         // A token's text is letters, digits and hyphens: it is always a value.
         let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok();
         value.iter_mut().for_each(|value| value.set_sensitive(true));
         self.authorization = value;
+    }
+
+    pub(super) fn expect(&mut self, certificate: CertificateHash) {
+        self.tls = ClientTls::of_administrator(ExpectedServer::Hash(certificate)).ok();
     }
 
     pub(super) fn address(&self) -> &Address {

@@ -25,14 +25,14 @@ pub enum ClientError {
         /// Whose socket it is.
         address: Address,
     },
-    /// Over the network nothing is asked without an API token.
-    #[error("not signed in at {address}: 'musterctl --server {address} login' asks for an API token")]
+    /// Over the network nothing is asked before it is known which server that must be.
+    #[error("not signed in at {address}: 'musterctl login {address}' with --user, or with an API token")]
     NotSignedIn {
         /// The server's.
         address: Address,
     },
     /// The server is not the one that the API token names, or no muster server.
-    #[error("{address} is not the server that the API token is for: {reason}")]
+    #[error("{address} is not the server that the API token or the link is for: {reason}")]
     Untrusted {
         /// The one that was tried.
         address: Address,

@@ -33,11 +33,12 @@ use crate::wire::api::{
     CallRequest, CertificateChange, CertificateStatus, CreatedApiToken, CreatedTask, CreatedToken, Device,
     DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord, ExplainQuery, ExplainedKey, FacetQuery,
     Facets, FollowQuery, Group, GroupMove, GroupRemoval, Installation, InstalledApplication, NewApiToken,
-    NewGroup, NewPolicy, NewTask, NewToken, PageQuery, Policy, PolicyQuery, PolicyRemoval, ReEnrolment,
-    RecoveryKey, RunDetail, RunQuery, Selected, SelectionChange, SettingsChanged, Status, Tag, TagChange,
-    TagRule, Task, TaskDetail, TaskQuery, TaskRun, Token, View, Why,
+    NewGroup, NewPolicy, NewTask, NewToken, NewUser, PageQuery, Policy, PolicyQuery, PolicyRemoval,
+    ReEnrolment, RecoveryKey, RunDetail, RunQuery, Selected, SelectionChange, Session, SettingsChanged,
+    SignIn, Status, Tag, TagChange, TagRule, Task, TaskDetail, TaskQuery, TaskRun, Token, User, UserChange,
+    UserLink, View, Why,
 };
-use crate::wire::id::{ApiTokenId, RunId, TaskId, TokenId};
+use crate::wire::id::{ApiTokenId, CertificateHash, RunId, TaskId, TokenId};
 use crate::wire::token::ApiTokenText;
 
 pub use address::{Address, DEFAULT_SOCKET, SERVER_VARIABLE};
@@ -74,6 +75,12 @@ impl Client {
     /// Asks with this API token from now on: what it may not do is refused.
     pub fn sign_in(&mut self, token: &ApiTokenText) {
         self.connection.sign_in(token);
+    }
+
+    /// Asks the server over the network that has this certificate, or one that it vouches for, though nobody
+    /// has signed in.
+    pub fn expect(&mut self, certificate: CertificateHash) {
+        self.connection.expect(certificate);
     }
 
     /// A backup of the server, as it makes it. It holds private keys.
@@ -114,6 +121,11 @@ impl Client {
     /// API tokens that the one who asks may see.
     pub fn api_tokens(&mut self) -> Pages<'_, PageQuery, ApiToken> {
         Pages::new(self, "/v1/api-tokens", PageQuery::default())
+    }
+
+    /// Users that the one who asks may see, by name.
+    pub fn users(&mut self) -> Pages<'_, PageQuery, User> {
+        Pages::new(self, "/v1/users", PageQuery::default())
     }
 
     /// All groups, by path.
@@ -178,6 +190,30 @@ asks! {
     /// Withdraws an API token.
     /// Refused with `not_found` when there is no such token.
     fn revoke_api_token(id: ApiTokenId) -> ApiToken = DELETE format!("/v1/api-tokens/{id}");
+
+    /// Makes a user, with a one-time link. Its secret is in the answer and nowhere else.
+    /// Refused with `not_found` when there is no such group, `conflict` when the name is taken or the server
+    /// has no port for administrators.
+    fn create_user(new: &NewUser) -> UserLink = POST "/v1/users", new;
+
+    /// Gives a user other rights, at once.
+    /// Refused with `not_found` when there is no such user or group.
+    fn change_user(name: &str, change: &UserChange) -> User = PATCH pages::path("/v1/users", name), change;
+
+    /// Removes a user; their sessions and API tokens end.
+    /// Refused with `not_found` when there is no such user.
+    fn remove_user(name: &str) -> User = DELETE pages::path("/v1/users", name);
+
+    /// Makes another one-time link for a user; their password, sessions and API tokens end.
+    /// Refused with `not_found` when there is no such user.
+    fn renew_user_link(name: &str) -> UserLink = POST format!("{}/link", pages::path("/v1/users", name));
+
+    /// Makes an API token with a user's rights, for who knows their password or has a one-time link.
+    /// Refused with `unauthenticated` when that is wrong.
+    fn create_token_of_user(proof: &SignIn) -> CreatedApiToken = POST "/v1/sessions/api-token", proof;
+
+    /// Says whom the server takes this client for.
+    fn session() -> Session = GET "/v1/session";
 
     /// Follows the chain of the audit's rows.
     fn verify_audit() -> AuditCheck = GET "/v1/audit/verify";

@@ -27,16 +27,31 @@
 //! | `policy-author` | also set policies and settings; make, move and remove groups |
 //! | `administrator` | also make join tokens, remove and re-enrol devices, make API tokens (none that may more than its own) |
 //!
+//! People sign in with a name and a password, once the server has a port for them (below):
+//!
+//! ```text
+//! musterctl user create anna --role administrator                 # prints a one-time link, good for a day
+//! musterctl user list
+//! musterctl user set anna --role operator --group /shops          # counts with her next request
+//! musterctl user passwd anna                                      # another link; password, sessions and tokens end
+//! musterctl user remove anna
+//! ```
+//!
+//! With the link, `musterctl login --link-file -` sets the password: ten characters or more. Anybody who has
+//! the link can do that, once. An API token that a user makes ends with the user, when they have fewer rights
+//! than it, and with a new link. Make those of programs on the server's socket, so that they are nobody's.
+//!
 //! Some things can't be told apart by groups and need the role on `/`: `status`, tags, lists of applications
 //! and of events without a device (reader); views and rules of tags (operator); audit, certificate, recovery
 //! key and backup (administrator). Lists show one's own groups; the devices, tasks and tokens of others are
 //! *not there*. `musterctl` asks with the token in `MUSTER_API_TOKEN`; without one, root and the server's
-//! user may everything at the socket. A group can't be removed while an API token holds on it.
+//! user may everything at the socket. A group can't be removed while an API token or a user has a role on
+//! it.
 //!
 //! # From elsewhere
 //!
 //! With `listen` in `[admin]` of `musterd.toml` the server opens a TCP port for administrators (13001) as
-//! soon as there is an API token, and not before. On the server:
+//! soon as there is an API token or a user, and not before. On the server:
 //!
 //! ```text
 //! [admin]
@@ -46,17 +61,21 @@
 //! and wherever `musterctl` is:
 //!
 //! ```text
-//! musterctl --server https://muster.example.org:13001 login       # asks for the token, once
+//! musterctl login --link-file -                                   # asks for a one-time link, and for a password to set
+//! musterctl login https://muster.example.org:13001 --user anna    # later: asks for the password
+//! musterctl login https://muster.example.org:13001                # or asks for an API token
 //! export MUSTER_SERVER=https://muster.example.org:13001
 //! musterctl device list
 //! musterctl logout                                                # forgets the token here; 'api-token revoke' ends it
 //! ```
 //!
-//! The token names the server's certificate, so that nothing is trusted at first use, and a rotation of the
-//! server's key is followed as long as the former key vouches for the new one; once that is retired, make
-//! another token. Tokens are kept in `$XDG_CONFIG_HOME/muster/tokens.json`, mode 0600. `musterctl status`
-//! says where the port is. Programs ask with `Authorization: Bearer`, in HTTP/1.1 over TLS 1.3
-//! ([`wire::api`](crate::wire::api)).
+//! Link and token name the server's certificate, so that nothing is trusted at first use, and a rotation of
+//! the server's key is followed as long as the former key vouches for the new one; once that is retired, make
+//! another token. For a server of which nothing was kept, `--user` needs `--certificate`, which `musterctl
+//! status` says there. A password is asked for once: what is kept is an API token with the user's rights,
+//! good for 30 days, in `$XDG_CONFIG_HOME/muster/tokens.json`, mode 0600. `musterctl status` says where the
+//! port is. Programs ask with `Authorization: Bearer`, in HTTP/1.1 over TLS 1.3, browsers with the cookie of
+//! a session ([`wire::api`](crate::wire::api)).
 //!
 //! # Tokens
 //!
@@ -180,7 +199,7 @@
 //! # Audit
 //!
 //! Each change that was made, and each that was refused, is a row: who asked (the user of the machine, by the
-//! socket's credentials, or the API token), when, what, the thing before and the request.
+//! socket's credentials, the user or the API token), when, what, the thing before and the request.
 //!
 //! ```sh
 //! musterctl audit list --since 24h

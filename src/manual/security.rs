@@ -8,6 +8,7 @@
 //! | a device: who has a certificate that the server knows | say everything about itself, deliver events under its own name, read the settings, tasks and rules that are meant for it | name another device: the certificate says which it is, a message never does. Events of the server's own application `muster` are marked `device:muster` when a device sends them |
 //! | an administrator: who may open the administration socket (mode 0600, so root or the server's user) | everything: tokens, devices, settings and tasks of the whole fleet, a backup with the private keys in it | be told apart from another one; the socket knows users of the machine, not people |
 //! | the holder of an API token | what its role may on its group and below ([`administration`](super::administration)), each request looked up anew: a revoked one is refused with the next. No handler can be reached without a right: the router's state opens by `May` alone (`admin/access.rs`), and `tests/ctl/rights.rs` tries every route for every role | learn of other groups' devices, give more than it has; ask from a page of another site (`Sec-Fetch-Site`, `Origin`) |
+//! | a user who has signed in with a password | what their role may, as the holder of an API token; looked up anew for each request, so that another role, `user remove` and signing out count with the next one. The cookie is for this host over TLS alone, no script can read it, and what changes something with it must come from a page of this server (`Sec-Fetch-Site: same-origin`, or `Origin`) | the same; keep a session for longer than 7 days, or for 12 hours without using it |
 //! | the server's user | read the data directory, so all keys | more than its unit allows it on the machine (`tools/systemd/musterd.service`) |
 //! | the server, seen from a device | order what the files in `applications.d` declare; with `[tasks] exec = true` anything | the rest of the device: [`neighbours`](super::neighbours) |
 //!
@@ -24,6 +25,9 @@
 //! |---|---|---|
 //! | a join token | enrolling devices, as many as it has uses left, until it expires, into its group. It can't read or change another device, and its holder can't pose as the server: it holds the hash of a certificate, not a key | `musterctl token revoke ID`; the log names each device that enrolled and when (`device show` too), `musterctl device remove NAME` sends it away. `--name` and `--approval` make it worth less; one of `device re-enrol` is good for one device's record, once |
 //! | an API token | what its role may, until it expires or is revoked; it is stored as a hash, and has 192 random bits | `musterctl api-token revoke ID`; `musterctl audit list` has what was changed with it |
+//! | a one-time link | setting the password of one user, once, within a day; its secret stands behind the `#`, which no browser sends and no log has | `musterctl user passwd NAME` makes another one, and what came of the stolen one ends |
+//! | a user's password | what their role may, API tokens that may no more than that included | `musterctl user passwd NAME`: password, sessions and API tokens of the user end. It is stored as its Argon2id hash (19 MiB, two passes) |
+//! | the cookie of a session | what the user may, until they sign out, for 12 hours without use, at most for 7 days. It is stored as a hash; a restored backup has none | signing out, or `musterctl user passwd NAME`; `musterctl audit list` has what was changed with it |
 //! | a device, or its key file (`muster-agent-data`, mode 0600) | being that device: its settings, tasks and what they hold can be read, its events, inventory and results can be made up. Not another device's, and nothing of what it stored before | `musterctl device re-enrol NAME`, and enrol the real one with that token: the stolen certificate dies at that moment, and the record stays. Until then a copy of the file is good for as long as the device is: an expired certificate is still let in, and a renewal replaces the key but can be asked for by the copy, too. Or `musterctl device remove NAME`. A copy that runs beside the original is noticed (*two devices seem to use this identity*), and is not served with `[identity] clones = "refuse"`. With `"fork"` it is given a token for the device's group: who may make devices without end should not have that; a thousand in an hour is the limit |
 //! | the administration socket | the whole fleet, as long as it can be opened; with a backup all keys, for good | as for the server's keys |
 //! | the server's key (`identity/server-key.pem`, or a backup; under a passphrase neither is of use, see [`identity`](super::identity)) | posing as the server: a holder who can also answer in its place (DNS, routing) orders every device what the server could | `musterd recovery-key use` ([`operations`](super::operations)): from its next sync on a device refuses the stolen key. Without a recovery key a rotation (`musterctl certificate prepare`, `switch`, `retire`) does the same for devices that come by, unless the thief is there first |
@@ -31,7 +35,7 @@
 //! | the authority's key (`ca-key.pem`) | being any device of the fleet: the server lets in what its authority has signed for a device that is there. Not the server: devices compare its certificate, not who signed it | it lies beside the server's key, so act as for that: `recovery-key use` makes another authority |
 //! | the server's secret (`server-secret.pem`) | forging datagrams: waking devices, and notices that one has shut down, until its next connection. With the database also reading TLS sessions' tickets of the last day and a half | `musterctl certificate rotate-secret`, and `retire` once devices have the new keys; with the server's key stolen, too, as for that |
 //! | the key of `[tls]` files | posing as the server, as long as its voucher is good | a rotation: the voucher is by the server's own key |
-//! | the database alone (`store/`) | reading names, groups, inventories, settings and results, which may hold secrets of applications. Tokens are stored as hashes, certificates are public | settings that hold secrets are changed |
+//! | the database alone (`store/`) | reading names, groups, inventories, settings and results, which may hold secrets of applications. Tokens and sessions are stored as hashes; each guess of a password takes 19 MiB and some 20 ms; certificates are public | settings that hold secrets are changed |
 //! | the event log alone (`journal/`) | reading the events | |
 //!
 //! Recorded traffic is of no use to the thief of any key: every session's key comes from a key exchange of
@@ -41,15 +45,17 @@
 //!
 //! Every request that changes something has a row in the database before its answer begins, refusals too, and
 //! so does a backup, which holds all keys. The row of a change is part of the change's own transaction: both
-//! are durable or neither is. Changes elsewhere (the certificate's rotation, a call of devices) get
-//! theirs behind the change; a server that dies in between loses the row. Requests are written down without
-//! secrets, texts are cut after 2 KiB. A dry run changes nothing and has none.
+//! are durable or neither is. Changes elsewhere (the certificate's rotation, a call of devices) get theirs
+//! behind the change; a server that dies in between loses the row. Requests are written down without secrets,
+//! texts are cut after 2 KiB. A sign-in is by `unknown`, with the name that was given. A dry run changes
+//! nothing and has none.
 //!
 //! A row's SHA-256 covers the row and the hash of the one before it. `musterctl audit verify` finds a row
 //! that was changed, taken out or put in, and an end that was cut off. A holder of the database file can
 //! write the whole chain anew: the hash of the last row goes out as the event `audit_head`, every hour in
 //! which it has changed and at each start, so that a copy of the events elsewhere convicts the new chain.
-//! Refusals have 100 rows at once and one in ten seconds over time: nobody pushes the rows of changes out
+//! Refusals have 100 rows at once and one in ten seconds over time, those of strangers on their own: nobody
+//! pushes the rows of changes out
 //! with them; what is beyond is in the log.
 //!
 //! # Limits
@@ -76,6 +82,7 @@
 //! | connections to the administrators' port | 64, 16 of one address, beside those of the socket; 5 seconds for the handshake, 15 for a request's head | one of an address with too many is closed; the next waits in the kernel. Root gets in at the socket whatever comes here |
 //! | requests without a token that is good | 401 before anything is looked at but the token | that is all that a stranger learns: not even which paths there are |
 //! | wrong API tokens | 20 at once from one address, ten a minute over time; 4,096 addresses are remembered | refused before they are looked up, good ones from there, too: `busy` |
+//! | wrong passwords | 20 at once from one address, and for one user, ten a minute over time; 100 at once and four a second of all; one is looked at at a time, 16 wait | refused before they are looked at, right ones, too: `busy`. Unknown users cost and hear the same. Sessions go on, and `musterctl user passwd` on the socket makes a link that needs no password |
 //! | connections of administrators | 64, of which 16 are for requests that are answered at once | the next waits for 5 seconds and is refused: `busy` |
 //! | followers that do not read | 32, each with 128 events ahead | the stream waits; what retention deletes meanwhile is told as `gone` |
 //! | answers that wait for devices | 16 | refused: `busy` |

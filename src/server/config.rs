@@ -142,7 +142,8 @@ pub struct AdminConfig {
     /// Unix socket, mode 0600; `None`: `admin.sock` in the data directory.
     #[serde(deserialize_with = "configuration::path")]
     pub socket: Option<PathBuf>,
-    /// TCP address at which administrators are served over TLS, once there is an API token; `None`: none.
+    /// TCP address at which administrators are served over TLS, once there is an API token or a
+    /// user; `None`: none.
     #[serde(deserialize_with = "address::<ADMIN_PORT, _, _>")]
     pub listen: Option<SocketAddr>,
 }

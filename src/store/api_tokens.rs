@@ -12,7 +12,7 @@ use super::{Store, devices, meta};
 use crate::fleet::access::Grant;
 use crate::machine::token::TokenLife;
 use crate::wire::api::{ApiToken, ApiTokenState};
-use crate::wire::id::ApiTokenId;
+use crate::wire::id::{ApiTokenId, UserId};
 use crate::wire::limits::TOKEN_SECRET_BYTES;
 use crate::wire::printable::is_name;
 use crate::wire::role::Role;
@@ -31,6 +31,8 @@ pub struct NewApiToken {
     pub name: String,
     /// Its role, and the group on which it holds.
     pub grant: Grant,
+    /// The user who makes it, if one does: it ends with them.
+    pub user: Option<UserId>,
     /// When it is made.
     pub created_at: WallTime,
     /// When its time is over.
@@ -44,6 +46,8 @@ pub struct ApiTokenHolder {
     pub name: String,
     /// Their rights.
     pub grant: Grant,
+    /// The user with whom it ends.
+    pub user: Option<UserId>,
 }
 
 impl Store {
@@ -126,12 +130,12 @@ impl ApiTokens<'_> {
     ) -> Result<Option<ApiTokenHolder>, StoreError> {
         let reader = self.database.reader()?;
         let sql = format!(
-            "SELECT t.secret_hash, t.name, t.role, g.path FROM api_tokens t JOIN groups g ON g.id = t.group_id
+            "SELECT t.secret_hash, t.name, t.role, g.path, t.user_id FROM api_tokens t JOIN groups g ON g.id = t.group_id
             WHERE {VALID} AND t.id = ?2"
         );
         let found = reader.perhaps(&sql, params![now, id], |row| {
             let grant = Grant { role: row.get(2)?, group: row.get(3)? };
-            Ok((row.get::<_, Vec<u8>>(0)?, ApiTokenHolder { name: row.get(1)?, grant }))
+            Ok((row.get::<_, Vec<u8>>(0)?, ApiTokenHolder { name: row.get(1)?, grant, user: row.get(4)? }))
         })?;
         let hash = digest(&SHA256, secret);
         Ok(found
@@ -170,7 +174,7 @@ fn get(connection: &Connection, id: ApiTokenId, now: WallTime) -> Result<ApiToke
     found.ok_or(StoreError::NoApiToken(id))
 }
 
-fn create(
+pub(super) fn create(
     connection: &Connection,
     new: &NewApiToken,
 ) -> Result<(ApiToken, [u8; TOKEN_SECRET_BYTES]), StoreError> {
@@ -187,18 +191,50 @@ fn create(
     }
     let group = devices::find_group(connection, &new.grant.group)?;
     let id = ApiTokenId(meta::random_number()?);
-    let mut secret = [0; TOKEN_SECRET_BYTES];
-    aws_lc_rs::rand::fill(&mut secret)
-        .map_err(|_| StoreError::Database("the system gives no random numbers".into()))?;
+    let secret = meta::random_bytes()?;
     let hash = digest(&SHA256, &secret);
-    let sql = "INSERT INTO api_tokens (id, secret_hash, name, role, group_id, created_at, expires_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
+    let sql =
+        "INSERT INTO api_tokens (id, secret_hash, name, role, group_id, created_at, expires_at, user_id)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
     let role: Role = new.grant.role;
-    let values = params![id, hash.as_ref(), new.name, role.name(), group, new.created_at, new.expires_at];
+    let (created, expires) = (new.created_at, new.expires_at);
+    let values = params![id, hash.as_ref(), new.name, role.name(), group, created, expires, new.user];
     if connection.run(sql, values)? == 0 {
         return Err(StoreError::IdTaken);
     }
     Ok((get(connection, id, new.created_at)?, secret))
+}
+
+/// Revokes those that a user made and that may more than `left`, or all of them.
+pub(super) fn revoke_of(
+    connection: &Connection,
+    user: UserId,
+    left: Option<&Grant>,
+    now: WallTime,
+) -> Result<(), StoreError> {
+    let sql = "SELECT t.id, t.role, g.path FROM api_tokens t JOIN groups g ON g.id = t.group_id
+        WHERE t.user_id = ?1 AND t.revoked_at IS NULL";
+    let made = connection.all(sql, [user], |row| {
+        Ok((row.get::<_, ApiTokenId>(0)?, Grant { role: row.get(1)?, group: row.get(2)? }))
+    })?;
+    for (id, grant) in made {
+        if !left.is_some_and(|left| left.allows(grant.role, &grant.group)) {
+            connection.run("UPDATE api_tokens SET revoked_at = ?2 WHERE id = ?1", params![id, now])?;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets all but the newest of those of a name that a user made.
+pub(super) fn keep_newest(
+    connection: &Connection,
+    user: UserId,
+    name: &str,
+    count: u64,
+) -> Result<(), StoreError> {
+    let sql = "DELETE FROM api_tokens WHERE user_id = ?1 AND name = ?2 AND id NOT IN
+        (SELECT id FROM api_tokens WHERE user_id = ?1 AND name = ?2 ORDER BY created_at DESC LIMIT ?3)";
+    connection.run(sql, params![user, name, count.cast_signed()]).map(drop)
 }
 
 /// Forgets those on a group that were revoked; the number of those that are left, without which it can't go.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::connection::{self, FILE_NAME};
 use super::error::StoreError;
-use super::{meta, schema};
+use super::{meta, schema, sessions};
 use crate::wire::id::Epoch;
 
 /// Pages that are copied at a time, in pages of 4 KiB.
@@ -95,5 +95,6 @@ pub fn begin_anew(directory: &Path) -> Result<(), StoreError> {
     connection::check(&restored, &path)?;
     schema::check_version(&restored, &path)?;
     restored.pragma_update(None, "synchronous", "FULL")?;
+    sessions::forget(&restored)?;
     meta::renew_server_epoch(&restored).map(drop)
 }

@@ -162,6 +162,18 @@ pub enum StoreError {
         "there are {0} API tokens, as many as may be: those that were revoked go 30 days after their time is over"
     )]
     TooManyApiTokens(u64),
+    /// There is no such user.
+    #[error("there is no user '{0}'")]
+    NoUser(String),
+    /// Another user has that name.
+    #[error("there is a user '{0}' already: 'musterctl user passwd' makes another link for them")]
+    UserTaken(String),
+    /// The text is no name of a user.
+    #[error("'{0}' can't be the name of a user: 1 to 255 bytes, no control or invisible characters")]
+    BadUserName(String),
+    /// There are as many users as may be.
+    #[error("there are {0} users, as many as may be: remove one first")]
+    TooManyUsers(u64),
     /// The token does not let the device in.
     #[error(transparent)]
     Token(#[from] super::devices::TokenRefusal),

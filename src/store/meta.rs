@@ -157,10 +157,15 @@ pub(super) fn wall_time(connection: &Connection) -> Result<Option<WallTime>, Sto
 
 /// A random number that is not 0, which stands for "none yet".
 pub(super) fn random_number() -> Result<u64, StoreError> {
-    let mut bytes = [0; 8];
+    Ok(u64::from_be_bytes(random_bytes()?).max(1))
+}
+
+/// Random bytes, for a secret.
+pub(super) fn random_bytes<const N: usize>() -> Result<[u8; N], StoreError> {
+    let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes)
         .map_err(|_| StoreError::Database("the system gives no random numbers".into()))?;
-    Ok(u64::from_be_bytes(bytes).max(1))
+    Ok(bytes)
 }
 
 fn ticket_seeds(connection: &Connection) -> Result<Vec<TicketSeed>, StoreError> {

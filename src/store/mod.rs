@@ -13,6 +13,7 @@
 //! | [`Inventory`] | `host_facts`, `declarations`, `conditions`, `statistics`: the other reports |
 //! | [`Selection`] | `tags`, `device_tags`, `views`; it lists devices by filters, from memory |
 //! | [`ApiTokens`] | `api_tokens` |
+//! | [`Users`] | `users`, `user_links`, `sessions` |
 //! | [`Audit`] | `audit` |
 //! | [`Store`] | `meta`, `ticket_seeds`, `log_generation` |
 //!
@@ -39,8 +40,10 @@ mod policies;
 pub mod query;
 mod schema;
 mod selection;
+mod sessions;
 mod sql;
 mod tasks;
+mod users;
 pub mod writer;
 pub mod zone;
 
@@ -65,7 +68,15 @@ pub use inventory::{ApplicationStatistics, Inventory, RINGS_BYTES_MAX};
 pub use meta::{TICKET_NAME_BYTES, TICKET_SEED_BYTES, TicketSeed};
 pub use policies::{DesiredSettings, NewSettings, OWN_APPLICATION, Policies, SetSettings, SettingsChange};
 pub use selection::{LABELS_MAX, Moment, Selection};
+pub use sessions::{
+    SESSION_IDLE_MILLISECONDS_MAX, SESSION_MILLISECONDS_MAX, SESSION_SECRET_BYTES, SESSIONS_OF_USER_MAX,
+    SignedIn,
+};
 pub use tasks::{TaskStep, TaskTime, Tasks, TimeChange};
+pub use users::{
+    LinkLife, MadeLink, NewUser, PASSWORD_HASH_BYTES, PASSWORD_SALT_BYTES, Proof, StoredPassword, USERS_MAX,
+    Users,
+};
 pub use writer::WriterCounters;
 
 use database::{Database, Threads};

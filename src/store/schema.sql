@@ -35,11 +35,44 @@ CREATE TABLE api_tokens (
     name TEXT NOT NULL,
     role TEXT NOT NULL, -- reader, operator, policy-author, administrator
     group_id INTEGER NOT NULL REFERENCES groups (id),
+    user_id INTEGER REFERENCES users (id), -- of the user who made it, and with whom it ends
     created_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
     revoked_at INTEGER,
     is_over INTEGER NOT NULL DEFAULT 0 -- as that of tokens
 ) STRICT;
+
+-- People who sign in. The password is there as its Argon2id hash (RFC 9106; 19 MiB, two passes, no parallelism); null: none was set yet.
+CREATE TABLE users (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    role TEXT NOT NULL, -- as that of api_tokens
+    group_id INTEGER NOT NULL REFERENCES groups (id),
+    created_at INTEGER NOT NULL,
+    password_salt BLOB,
+    password_hash BLOB
+) STRICT;
+
+-- One-time links with which a user sets the password; one is gone when it was used.
+CREATE TABLE user_links (
+    id INTEGER PRIMARY KEY REFERENCES users (id),
+    secret_hash BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    is_over INTEGER NOT NULL DEFAULT 0 -- as that of tokens
+) STRICT;
+
+-- Sessions of users, with the SHA-256 of what the cookie has. One that was ended is gone.
+CREATE TABLE sessions (
+    id INTEGER PRIMARY KEY,
+    secret_hash BLOB NOT NULL UNIQUE,
+    user_id INTEGER NOT NULL REFERENCES users (id),
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    used_at INTEGER NOT NULL, -- to five minutes
+    is_over INTEGER NOT NULL DEFAULT 0 -- as that of tokens
+) STRICT;
+CREATE INDEX sessions_of_user ON sessions (user_id);
 
 -- A tree, named by paths. The root is '/'.
 CREATE TABLE groups (

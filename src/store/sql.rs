@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row};
 use super::error::StoreError;
 use crate::wire::api::{RunState, TaskDefinition, TaskState};
 use crate::wire::digest::Digest;
-use crate::wire::id::{ApiTokenId, CertificateHash, DeviceId, Epoch, RunId, TaskId, TokenId};
+use crate::wire::id::{ApiTokenId, CertificateHash, DeviceId, Epoch, RunId, TaskId, TokenId, UserId};
 use crate::wire::role::Role;
 use crate::wire::time::WallTime;
 
@@ -29,7 +29,7 @@ macro_rules! columns_of_64_bits {
     )*};
 }
 
-columns_of_64_bits!(ApiTokenId, DeviceId, TaskId, RunId, TokenId, Epoch, Digest);
+columns_of_64_bits!(ApiTokenId, DeviceId, TaskId, RunId, TokenId, UserId, Epoch, Digest);
 
 macro_rules! columns_by_name {
     ($($name:ty: $what:literal),*) => {$(

@@ -14,4 +14,5 @@ mod statistics;
 mod status;
 mod tasks;
 mod ticket;
+mod users;
 mod writing;

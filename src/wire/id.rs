@@ -68,6 +68,12 @@ hex_id! {
 }
 
 hex_id! {
+    /// A user: a random number, never used again for another of the same name. Shown as 16 hexadecimal
+    /// digits.
+    UserId, "the id of a user (16 hexadecimal digits)"
+}
+
+hex_id! {
     /// A task. Shown as 16 hexadecimal digits.
     TaskId, "a task id (16 hexadecimal digits)"
 }
@@ -104,6 +110,21 @@ impl fmt::Display for CertificateHash {
     }
 }
 
+impl FromStr for CertificateHash {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let mut hash = [0; 32];
+        let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let read = |(byte, digits): (&mut u8, &str)| u8::from_str_radix(digits, 16).map(|read| *byte = read);
+        let pairs = (0..64).step_by(2).map_while(|at| text.get(at..at + 2));
+        if !is_hex || hash.iter_mut().zip(pairs).try_for_each(read).is_err() {
+            return Err(ParseError::is_not(text, "the SHA-256 of a certificate (64 hexadecimal digits)"));
+        }
+        Ok(Self(hash))
+    }
+}
+
 impl fmt::Debug for CertificateHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CertificateHash({self})")
@@ -119,6 +140,11 @@ mod tests {
         let id = DeviceId(0x00ab_cdef_0123_4567);
         assert_eq!(id.to_string(), "00abcdef01234567");
         assert_eq!("00abcdef01234567".parse::<DeviceId>().unwrap(), id);
+        let hash = CertificateHash::of(b"x");
+        assert_eq!(hash.to_string().parse::<CertificateHash>(), Ok(hash));
+        for text in ["", "0f", &"g".repeat(64), &"é".repeat(32)] {
+            assert!(text.parse::<CertificateHash>().is_err(), "{text}");
+        }
     }
 
     #[test]

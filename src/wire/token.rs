@@ -1,11 +1,12 @@
-//! Join tokens, which an administrator hands to a device so that it may enrol, and API tokens, which let
-//! people and programs ask.
+//! Join tokens, which an administrator hands to a device so that it may enrol, API tokens, which let people
+//! and programs ask, and the secrets of one-time links, with which people set their passwords.
 //!
-//! The text is `muster1-` or `musterapi1-` and, in base64url without padding (RFC 4648 section 5), 68 bytes:
+//! The text is `muster1-`, `musterapi1-` or `musterlink1-` and, in base64url without padding (RFC 4648
+//! section 5), 68 bytes:
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 0..8 | token id, u64 big-endian |
+//! | 0..8 | token id, or the user's, u64 big-endian |
 //! | 8..32 | secret |
 //! | 32..64 | SHA-256 of the server certificate's DER |
 //! | 64..68 | CRC-32C of bytes 0..64, big-endian: tells a mistyped token from a foreign one |
@@ -16,12 +17,13 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::id::{ApiTokenId, CertificateHash, TokenId};
+use super::id::{ApiTokenId, CertificateHash, TokenId, UserId};
 use super::limits::TOKEN_SECRET_BYTES;
 use zeroize::{Zeroize as _, Zeroizing};
 
 const PREFIX: &str = "muster1-";
 const API_PREFIX: &str = "musterapi1-";
+const LINK_PREFIX: &str = "musterlink1-";
 const BODY_BYTES: usize = 8 + TOKEN_SECRET_BYTES + 32;
 
 /// A join token. It says which server may be trusted, and proves to that server that the device was invited.
@@ -51,6 +53,11 @@ pub enum TokenError {
         "this is not an API token: it must begin with '{API_PREFIX}' (make one with 'musterctl api-token create')"
     )]
     NotAnApiToken,
+    /// It has no `musterlink1-` behind its `#`.
+    #[error(
+        "this is not a one-time link: '#{LINK_PREFIX}' and more must stand at its end (make one with 'musterctl user create')"
+    )]
+    NotALink,
 }
 
 /// An API token: says which server may be asked with it, and proves to that server who asks.
@@ -59,6 +66,17 @@ pub struct ApiTokenText {
     /// Names the token at the server.
     pub id: ApiTokenId,
     /// Known to the token's holder; the server knows its hash.
+    pub secret: [u8; TOKEN_SECRET_BYTES],
+    /// The only certificate that the holder accepts, and those that it vouches for.
+    pub server_certificate: CertificateHash,
+}
+
+/// The secret part of a one-time link: lets somebody set the password of a user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LinkText {
+    /// The user.
+    pub user: UserId,
+    /// Known to the link's holder; the server knows its hash.
     pub secret: [u8; TOKEN_SECRET_BYTES],
     /// The only certificate that the holder accepts, and those that it vouches for.
     pub server_certificate: CertificateHash,
@@ -88,61 +106,52 @@ fn decode(encoded: &str) -> Result<(u64, [u8; TOKEN_SECRET_BYTES], CertificateHa
     Ok((u64::from_be_bytes(id), secret, CertificateHash(hash)))
 }
 
-impl fmt::Display for JoinToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{}", encode(self.id.0, &self.secret, &self.server_certificate))
-    }
+macro_rules! text {
+    ($($type:ident: $id:ident $id_type:ident, $prefix:ident, $otherwise:ident;)*) => {$(
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}{}", $prefix, encode(self.$id.0, &self.secret, &self.server_certificate))
+            }
+        }
+
+        impl Drop for $type {
+            fn drop(&mut self) {
+                self.secret.zeroize();
+            }
+        }
+
+        impl fmt::Debug for $type {
+            /// Without the secret: logs are read by more people than tokens are for.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($type)).field(stringify!($id), &self.$id).finish_non_exhaustive()
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = TokenError;
+
+            fn from_str(text: &str) -> Result<Self, TokenError> {
+                let encoded = text.trim().strip_prefix($prefix).ok_or(TokenError::$otherwise)?;
+                let (id, secret, server_certificate) = decode(encoded)?;
+                Ok(Self { $id: $id_type(id), secret, server_certificate })
+            }
+        }
+    )*};
 }
 
-impl fmt::Display for ApiTokenText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{API_PREFIX}{}", encode(self.id.0, &self.secret, &self.server_certificate))
-    }
+text! {
+    JoinToken: id TokenId, PREFIX, NotAToken;
+    ApiTokenText: id ApiTokenId, API_PREFIX, NotAnApiToken;
+    LinkText: user UserId, LINK_PREFIX, NotALink;
 }
 
-impl Drop for ApiTokenText {
-    fn drop(&mut self) {
-        self.secret.zeroize();
-    }
-}
-
-impl fmt::Debug for ApiTokenText {
-    /// Without the secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiTokenText").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl FromStr for ApiTokenText {
-    type Err = TokenError;
-
-    fn from_str(text: &str) -> Result<Self, TokenError> {
-        let encoded = text.trim().strip_prefix(API_PREFIX).ok_or(TokenError::NotAnApiToken)?;
-        let (id, secret, server_certificate) = decode(encoded)?;
-        Ok(Self { id: ApiTokenId(id), secret, server_certificate })
-    }
-}
-
-impl Drop for JoinToken {
-    fn drop(&mut self) {
-        self.secret.zeroize();
-    }
-}
-
-impl fmt::Debug for JoinToken {
-    /// Without the secret: logs are read by more people than tokens are for.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinToken").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl FromStr for JoinToken {
-    type Err = TokenError;
-
-    fn from_str(text: &str) -> Result<Self, TokenError> {
-        let encoded = text.trim().strip_prefix(PREFIX).ok_or(TokenError::NotAToken)?;
-        let (id, secret, server_certificate) = decode(encoded)?;
-        Ok(Self { id: TokenId(id), secret, server_certificate })
+impl LinkText {
+    /// From a whole link, or from what stands behind its `#`.
+    ///
+    /// # Errors
+    /// When that is no secret of a link.
+    pub fn of_link(link: &str) -> Result<Self, TokenError> {
+        link.rsplit_once('#').map_or(link, |(_, text)| text).parse()
     }
 }
 
@@ -163,6 +172,10 @@ mod tests {
             let api = ApiTokenText { id: ApiTokenId(id), secret, server_certificate: CertificateHash(hash) };
             prop_assert!(api.to_string().parse::<JoinToken>().is_err() && text.parse::<ApiTokenText>().is_err());
             prop_assert_eq!(api.to_string().parse::<ApiTokenText>(), Ok(api));
+            let link = LinkText { user: UserId(id), secret, server_certificate: CertificateHash(hash) };
+            prop_assert!(link.to_string().parse::<ApiTokenText>().is_err() && LinkText::of_link(&text).is_err());
+            prop_assert_eq!(LinkText::of_link(&format!("https://a:1/welcome#{link}")), Ok(link.clone()));
+            prop_assert_eq!(LinkText::of_link(&link.to_string()), Ok(link));
             let mut damaged = text.clone();
             damaged.replace_range(at..=at, &to);
             prop_assert!(damaged == text || damaged.parse::<JoinToken>().is_err());

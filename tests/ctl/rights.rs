@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use crate::kit::admin::AdminServer;
 use muster::fleet::access::Grant;
-use muster::store::{DeviceChange, GroupChange, NewApiToken, TaskTime};
+use muster::store::{DeviceChange, GroupChange, LinkLife, NewApiToken, NewUser, TaskTime};
 use muster::wire::id::{CertificateHash, DeviceId};
 use muster::wire::role::Role::{self, Administrator, Operator, PolicyAuthor, Reader};
 use muster::wire::time::WallTime;
@@ -29,6 +29,16 @@ const ROUTES: &[(&str, &str, Role, Reach)] = &[
     ("POST /v1/api-tokens", r#"{"name":"x","role":"administrator","group":"{group}"}"#, Administrator, Thing),
     ("GET /v1/api-tokens", "", Administrator, List),
     ("DELETE /v1/api-tokens/{api-token}", "", Administrator, Thing),
+    ("POST /v1/users", r#"{"name":"x","role":"administrator","group":"{group}"}"#, Administrator, Thing),
+    ("GET /v1/users", "", Administrator, List),
+    ("PATCH /v1/users/{user}", r#"{"role":"reader"}"#, Administrator, Thing),
+    ("PATCH /v1/users/mine", r#"{"group":"{group}"}"#, Administrator, Thing),
+    ("POST /v1/users/{user}/link", "", Administrator, Thing),
+    ("DELETE /v1/users/{user}", "", Administrator, Thing),
+    ("POST /v1/sessions", "{}", Reader, List),
+    ("POST /v1/sessions/api-token", "{}", Reader, List),
+    ("GET /v1/session", "", Reader, List),
+    ("DELETE /v1/session", "", Reader, List),
     ("GET /v1/audit", "", Administrator, Fleet),
     ("GET /v1/audit/verify", "", Administrator, Fleet),
     ("GET /v1/backup", "", Administrator, Fleet),
@@ -132,7 +142,7 @@ fn sent(server: &AdminServer, head: &str, more: &str, body: &str) -> (u16, Strin
 fn bearer(server: &AdminServer, role: Role, group: &str) -> String {
     let grant = Grant { role, group: group.to_owned() };
     let (created_at, expires_at) = (crate::kit::now(), WallTime(crate::kit::now().0 + 3_600_000));
-    let new = NewApiToken { name: "x".into(), grant, created_at, expires_at };
+    let new = NewApiToken { name: "x".into(), grant, user: None, created_at, expires_at };
     let (info, secret) = server.store.api_tokens().create(new).unwrap();
     let text = ApiTokenText { id: info.id, secret, server_certificate: CertificateHash([0xab; 32]) };
     format!("authorization: Bearer {text}\r\n")
@@ -145,7 +155,14 @@ fn fleet() -> AdminServer {
         server.store.devices().set_group(group, GroupChange::default()).unwrap();
     }
     moved(&server, server.enrol("mine"), "/mine");
+    user(&server, "mine", "/mine");
     server
+}
+
+fn user(server: &AdminServer, name: &str, group: &str) {
+    let grant = Grant { role: Administrator, group: group.to_owned() };
+    let life = LinkLife { created_at: crate::kit::now(), expires_at: WallTime(crate::kit::now().0 + 60_000) };
+    server.store.users().create(NewUser { name: name.to_owned(), grant }, life).unwrap();
 }
 
 fn moved(server: &AdminServer, device: DeviceId, group: &str) {
@@ -160,6 +177,10 @@ fn filled(server: &AdminServer, text: &str, group: &str, number: usize) -> Strin
         let device = DeviceId(0x1001 + number as u64);
         moved(server, device, group);
         text = text.replace("{device}", &device.to_string());
+    }
+    if text.contains("{user}") {
+        user(server, &format!("user-{number}"), group);
+        text = text.replace("{user}", &format!("user-{number}"));
     }
     if text.contains("{token}") {
         let made = server.json(&["token", "create", "--group", group]);
@@ -207,6 +228,8 @@ fn every_route_is_for_those_who_have_the_role_on_the_group() {
                         "{request} {body}: {answer}"
                     );
                     moved(&server, DeviceId(0x1000), "/mine");
+                    let mine = Grant { role: Administrator, group: "/mine".to_owned() };
+                    server.store.users().change("mine".to_owned(), mine, crate::kit::now()).unwrap();
                 }
             }
         }

@@ -10,26 +10,25 @@ use crate::kit::{Musterd, eventually};
 use muster::client::{Address, Client};
 use muster::reactor::channel::{ClientTls, ExpectedServer};
 use muster::wire::api::{ErrorCode, NewApiToken};
-use muster::wire::id::CertificateHash;
 use muster::wire::role::Role;
 use muster::wire::token::ApiTokenText;
 
 /// A server with a port for administrators, and the directory of one of them.
-struct Scene {
-    directory: tempfile::TempDir,
-    server: Musterd,
-    port: SocketAddr,
+pub(crate) struct Scene {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) server: Musterd,
+    pub(crate) port: SocketAddr,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let server = Musterd::start(directory.path(), &format!("[admin]\nlisten = \"{port}\"\n"));
         Self { directory, server, port }
     }
 
-    fn root(&self) -> Client {
+    pub(crate) fn root(&self) -> Client {
         Client::new(Address::Socket(self.server.data.join("admin.sock"))).unwrap()
     }
 
@@ -47,7 +46,7 @@ impl Scene {
     }
 
     /// Runs musterctl as somebody elsewhere does.
-    fn ctl(&self, arguments: &[&str], input: &str) -> Ran {
+    pub(crate) fn ctl(&self, arguments: &[&str], input: &str) -> Ran {
         let mut command = Command::new(env!("CARGO_BIN_EXE_musterctl"));
         command.env_clear().env("HOME", self.directory.path().join("home"));
         command.args(["--server", &format!("https://{}", self.port)]).args(arguments);
@@ -57,8 +56,8 @@ impl Scene {
     }
 
     /// Says something over TLS, and reads the answer to its end.
-    fn say(&self, text: &str) -> String {
-        let expected = ExpectedServer::Hash(CertificateHash(hash(&self.server.status().certificate_sha256)));
+    pub(crate) fn say(&self, text: &str) -> String {
+        let expected = ExpectedServer::Hash(self.server.status().certificate_sha256.parse().unwrap());
         let tls = ClientTls::of_administrator(expected).unwrap();
         let mut connection = rustls::ClientConnection::new(tls.config(), tls.name()).unwrap();
         let mut stream = TcpStream::connect(self.port).unwrap();
@@ -69,10 +68,6 @@ impl Scene {
         let _ = stream.read_to_end(&mut answer);
         String::from_utf8_lossy(&answer).into_owned()
     }
-}
-
-fn hash(hex: &str) -> [u8; 32] {
-    std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
 }
 
 #[test]
@@ -115,7 +110,7 @@ fn only_the_server_that_the_token_names_is_spoken_to_and_a_rotation_is_followed(
     let mut foreign = token.clone();
     foreign.server_certificate.0[0] ^= 1;
     let error = scene.client(&foreign).status().unwrap_err().to_string();
-    assert!(error.contains("is not the server that the API token is for"), "{error}");
+    assert!(error.contains("is not the server that the API token or the link is for"), "{error}");
     let mut client = scene.client(&token);
     assert!(client.status().is_ok());
     let before = scene.server.status().certificate_sha256;

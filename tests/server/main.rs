@@ -14,6 +14,7 @@ mod passphrase;
 mod paths;
 mod reach;
 mod run;
+mod sign_in;
 mod start;
 mod started;
 mod store_full;

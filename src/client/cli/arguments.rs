@@ -7,9 +7,11 @@ use clap::{Args, Parser, Subcommand};
 use super::api_token::ApiTokenCommand;
 use super::audit::AuditCommand;
 use super::certificate::CertificateCommand;
+use super::login::LoginArguments;
 use super::policy::{PolicyCommand, SettingsCommand};
 use super::tag::{TagCommand, ViewCommand};
 use super::task::TaskCommand;
+use super::user::UserCommand;
 use crate::client::Address;
 use crate::fleet::filter::{Filter, quoted};
 use crate::fleet::version::VersionExpression;
@@ -85,18 +87,19 @@ pub(super) enum Command {
     /// API tokens: who may do what, and where
     #[command(subcommand)]
     ApiToken(ApiTokenCommand),
-    /// Keep an API token for a server on the network, given with --server
+    /// Users: people who sign in with a password
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Sign in at a server on the network, and keep an API token for it
     #[command(after_help = "Examples:
-  musterctl --server https://muster.example.org:13001 login
-  musterctl --server https://muster.example.org:13001 login --token-file token
+  musterctl login --link-file -                                           # asks for a one-time link, sets the password
+  musterctl login https://muster.example.org:13001 --user anna            # later, where the server is known
+  musterctl login https://muster.example.org:13001 --token-file token     # with an API token
 
-The token names the server's certificate: no other server is accepted. It is kept in
+Link and token name the server's certificate, and no other server is accepted; a server of which nothing was kept here needs
+--certificate with --user. With a password an API token is made, with the user's rights and for 30 days. It is kept in
 $XDG_CONFIG_HOME/muster/tokens.json, mode 0600; MUSTER_API_TOKEN goes before it.")]
-    Login {
-        /// File with the token; - asks for it
-        #[arg(long, value_name = "FILE", default_value = "-")]
-        token_file: String,
-    },
+    Login(LoginArguments),
     /// Forget the API token for a server on the network
     #[command(after_help = "Examples:
   musterctl --server https://muster.example.org:13001 logout")]

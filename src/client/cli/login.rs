@@ -2,14 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use clap::Args;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
 
 use super::Failure;
 use super::output::Output;
 use crate::client::{Address, Client};
-use crate::wire::token::ApiTokenText;
+use crate::wire::api::SignIn;
+use crate::wire::id::CertificateHash;
+use crate::wire::token::{ApiTokenText, LinkText, TokenError};
 
 /// The environment variable that has an API token to ask with.
 pub(super) const API_TOKEN_VARIABLE: &str = "MUSTER_API_TOKEN";
@@ -75,34 +81,118 @@ pub(super) fn token_for(server: &Address) -> Result<Option<ApiTokenText>, Failur
     text.parse().map(Some).map_err(|error| Failure::Usage(format!("the API token for {server}: {error}")))
 }
 
-/// Signs in: the token is kept once the server has taken it.
-pub(super) fn login(server: &Address, output: &mut Output, token_file: &str) -> Result<(), Failure> {
-    let Address::Network(_) = server else {
-        return Err(Failure::Usage(
-            "at the socket nobody signs in: name the server with --server https://HOST:13001".to_owned(),
-        ));
-    };
-    let mut text = String::new();
-    if token_file == "-" {
+/// Options of signing in.
+#[derive(Args, Debug)]
+pub(super) struct LoginArguments {
+    /// The server, https://HOST:PORT; as --server
+    address: Option<Address>,
+    /// Sign in with this user's password
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["token_file", "link_file"])]
+    user: Option<String>,
+    /// File with a one-time link, with which a new password is set; - asks for it
+    #[arg(long, value_name = "FILE", conflicts_with = "token_file")]
+    link_file: Option<String>,
+    /// File with the password; - asks for it
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    password_file: String,
+    /// The server's certificate, as 'musterctl status' has it on the server: for the first time with --user
+    #[arg(long, value_name = "SHA256", requires = "user")]
+    certificate: Option<CertificateHash>,
+    /// File with an API token; - asks for it
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    token_file: String,
+}
+
+/// A secret from a file, or from somebody who is asked for it.
+fn secret(file: &str, what: &str) -> Result<Zeroizing<String>, Failure> {
+    let mut text = Zeroizing::new(String::new());
+    if file == "-" {
         // A prompt is for people, and no part of the answer.
-        let _ = write!(io::stderr(), "API token for {server}: ");
-        io::stdin().lines().next().transpose()?.unwrap_or_default().clone_into(&mut text);
+        let _ = write!(io::stderr(), "{what}: ");
+        *text = line_unseen()?;
     } else {
-        let file = fs::File::open(token_file).map_err(|error| unusable(Path::new(token_file), &error))?;
-        let read = file.take(FILE_BYTES_MAX).read_to_string(&mut text);
-        read.map_err(|error| unusable(Path::new(token_file), &error))?;
+        let read = fs::File::open(file).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
+        read.map_err(|error| Failure::NotReached(format!("{file} can't be read: {error}")))?;
     }
-    let token: ApiTokenText = text.trim().parse().map_err(|error| Failure::Usage(format!("{error}")))?;
-    let mut client = Client::new(server.clone())?;
-    client.sign_in(&token);
-    // Everybody who may anything may see groups.
-    client.groups().next().transpose()?;
-    let path = kept_in()?;
+    Ok(text)
+}
+
+/// A line of standard input, which a terminal does not show.
+fn line_unseen() -> io::Result<String> {
+    let stdin = io::stdin();
+    let before = if stdin.is_terminal() { Some(tcgetattr(&stdin)?) } else { None };
+    if let Some(before) = &before {
+        let mut unseen = before.clone();
+        unseen.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&stdin, OptionalActions::Flush, &unseen)?;
+    }
+    let line = io::stdin().lines().next().transpose();
+    if let Some(before) = before {
+        tcsetattr(&stdin, OptionalActions::Now, &before)?;
+        let _ = writeln!(io::stderr());
+    }
+    Ok(line?.unwrap_or_default())
+}
+
+/// A password, as it was written: without the end of its line.
+fn password(file: &str, what: &str) -> Result<String, Failure> {
+    let text = secret(file, what)?;
+    Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
+}
+
+/// Signs in: the token is kept once the server has taken it.
+pub(super) fn login(server: Address, output: &mut Output, asked: &LoginArguments) -> Result<(), Failure> {
+    let mut server = asked.address.clone().unwrap_or(server);
+    let link = asked.link_file.as_ref().map(|file| secret(file, "one-time link")).transpose()?;
+    if let Some((address, _)) = link.as_ref().and_then(|link| link.trim().split_once("/welcome#"))
+        && matches!(server, Address::Socket(_))
+    {
+        server = address.parse().map_err(|error| Failure::Usage(format!("the one-time link: {error}")))?;
+    }
+    if matches!(server, Address::Socket(_)) {
+        return Err(Failure::Usage(
+            "at the socket nobody signs in: name the server with https://HOST:13001".to_owned(),
+        ));
+    }
+    let (path, mut client) = (kept_in()?, Client::new(server.clone())?);
     let mut tokens = read(&path)?;
-    tokens.insert(server.to_string(), token.to_string());
+    let unusable = |error: TokenError| Failure::Usage(error.to_string());
+    let proof = match (&asked.user, &link) {
+        (Some(user), _) => {
+            let kept = tokens.get(&server.to_string()).and_then(|text| text.parse::<ApiTokenText>().ok());
+            let expected = asked.certificate.or(kept.map(|token| token.server_certificate));
+            client.expect(expected.ok_or_else(|| {
+                Failure::Usage(format!(
+                    "nothing is known of {server} yet: give --certificate, which 'musterctl status' says on the server"
+                ))
+            })?);
+            let password = password(&asked.password_file, &format!("password of {user}"))?;
+            Some(SignIn { user: Some(user.clone()), link: None, password })
+        }
+        (None, Some(link)) => {
+            client.expect(LinkText::of_link(link.trim()).map_err(unusable)?.server_certificate);
+            let chosen = password(&asked.password_file, "new password")?;
+            if asked.password_file == "-"
+                && io::stdin().is_terminal()
+                && password("-", "once more")? != chosen
+            {
+                return Err(Failure::NotReached("the two are different: nothing was set".to_owned()));
+            }
+            Some(SignIn { user: None, link: Some(link.trim().to_owned()), password: chosen })
+        }
+        (None, None) => None,
+    };
+    let token = match proof {
+        Some(proof) => client.create_token_of_user(&proof)?.token,
+        None => secret(&asked.token_file, &format!("API token for {server}"))?.trim().to_owned(),
+    };
+    client.sign_in(&token.parse().map_err(unusable)?);
+    let session = client.session()?;
+    tokens.insert(server.to_string(), token);
     write(&path, &tokens)?;
     output.answer(&server.to_string(), |server| {
-        format!("signed in at {server}; the token is kept in {}", path.display())
+        let (role, group) = (session.role, &session.group);
+        format!("signed in at {server}, {role} on {group}; the API token is kept in {}", path.display())
     })
 }
 

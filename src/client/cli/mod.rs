@@ -22,6 +22,7 @@ mod sync;
 mod tag;
 mod task;
 mod token;
+mod user;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -92,7 +93,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let mut output = Output::new(arguments.json);
     match &arguments.command {
-        Command::Login { token_file } => return login::login(&server, &mut output, token_file),
+        Command::Login(asked) => return login::login(server, &mut output, asked),
         Command::Logout => return login::logout(&server, &mut output),
         _ => {}
     }
@@ -114,9 +115,10 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Task(command) => task::run(&mut client, &mut output, command),
         Command::Certificate(command) => certificate::run(&mut client, &mut output, command),
         Command::ApiToken(command) => api_token::run(&mut client, &mut output, command),
+        Command::User(command) => user::run(&mut client, &mut output, command),
         Command::Audit(command) => audit::run(&mut client, &mut output, &command),
         // Done above: they need no client that has signed in.
-        Command::Login { .. } | Command::Logout => Ok(()),
+        Command::Login(_) | Command::Logout => Ok(()),
         Command::Status => status::run(&mut client, &mut output),
     }
 }

@@ -4,11 +4,11 @@ use rusqlite::{Connection, named_params};
 
 use super::{Devices, InForce, PersistentLinkChanges, rows};
 pub(in crate::store) use crate::fleet::access::is_within;
-use crate::store::api_tokens;
 use crate::store::error::StoreError;
 use crate::store::policies::{self, SettingsChange};
 use crate::store::sql::Sql as _;
 use crate::store::tasks;
+use crate::store::{api_tokens, users};
 use crate::wire::printable::is_name;
 use crate::wire::time::WallTime;
 
@@ -295,6 +295,14 @@ fn remove(connection: &Connection, path: &str, is_recursive: bool) -> Result<Vec
             let tokens = counted(usize::try_from(tokens).unwrap_or(usize::MAX), "API token");
             return Err(StoreError::GroupRefused(format!(
                 "{tokens} may something on {} and below: revoke first ('musterctl api-token list')",
+                path_of(connection, id)?
+            )));
+        }
+        let people = users::count_on_group(connection, id)?;
+        if people > 0 {
+            let people = counted(usize::try_from(people).unwrap_or(usize::MAX), "user");
+            return Err(StoreError::GroupRefused(format!(
+                "{people} may something on {} and below: give them another group first ('musterctl user list')",
                 path_of(connection, id)?
             )));
         }

@@ -382,9 +382,10 @@ fn revoke(connection: &Connection, id: TokenId, now: WallTime) -> Result<Token, 
     get(connection, id, now)
 }
 
-/// Puts right what the clock has made wrong ([`TokenLife::correct`]), of API tokens, too.
+/// Puts right what the clock has made wrong ([`TokenLife::correct`]), of API tokens, one-time links and
+/// sessions, too.
 fn correct(connection: &Connection, known: WallTime, ran: Stretch, now: WallTime) -> Result<(), StoreError> {
-    for table in ["tokens", "api_tokens"] {
+    for table in ["tokens", "api_tokens", "user_links", "sessions"] {
         let sql = format!(
             "SELECT id, created_at, expires_at FROM {table}
             WHERE is_over = 0 AND (expires_at <= ?1 OR created_at > ?2)"

@@ -9,6 +9,15 @@
 //! | `POST /v1/api-tokens` | [`NewApiToken`] | [`CreatedApiToken`] |
 //! | `GET /v1/api-tokens` | [`PageQuery`] | [`Page`] of [`ApiToken`] |
 //! | `DELETE /v1/api-tokens/{id}` | | [`ApiToken`] |
+//! | `POST /v1/users` | [`NewUser`] | [`UserLink`] |
+//! | `GET /v1/users` | [`PageQuery`] | [`Page`] of [`User`] |
+//! | `PATCH /v1/users/{name}` | [`UserChange`] | [`User`] |
+//! | `DELETE /v1/users/{name}` | | [`User`] |
+//! | `POST /v1/users/{name}/link` | | [`UserLink`]: the password, the sessions and the API tokens of the user end |
+//! | `POST /v1/sessions` | [`SignIn`] | [`Session`], and the cookie `__Host-muster` |
+//! | `POST /v1/sessions/api-token` | [`SignIn`] | [`CreatedApiToken`] with the user's rights |
+//! | `GET /v1/session` | | [`Session`] |
+//! | `DELETE /v1/session` | | [`Session`], which is over |
 //! | `GET /v1/audit` | [`AuditQuery`] | [`Page`] of [`AuditRecord`], newest first |
 //! | `GET /v1/audit/verify` | | [`AuditCheck`] |
 //! | `GET /v1/backup` | | a tar file, as it is made; its last part is `SHA256SUMS` when it is whole |
@@ -56,6 +65,11 @@
 //! | `GET /v1/runs` | [`RunQuery`] | [`Page`] of [`TaskRun`], those that were due last first |
 //! | `GET /v1/runs/{id}` | | [`RunDetail`] |
 //!
+//! Those who ask over the network say who they are with `Authorization: Bearer` and an API token, or with the
+//! cookie of a session; `/v1/sessions` alone is for those who do not yet. A request with the cookie that
+//! changes something must say that a page of this server makes it: `Sec-Fetch-Site: same-origin`, or an
+//! `Origin` that is the `Host`.
+//!
 //! Every answer that is no success is an [`ErrorBody`]. A list is a [`Page`] with an opaque cursor to the
 //! next one.
 
@@ -75,6 +89,7 @@ mod tag;
 mod task;
 mod timestamp;
 mod token;
+mod user;
 mod why;
 
 use std::fmt;
@@ -83,7 +98,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::wire::digest::Digest;
 pub use crate::wire::event::Severity;
-pub use crate::wire::id::{ApiTokenId, DeviceId, Epoch, RunId, TaskId, TokenId};
+pub use crate::wire::id::{ApiTokenId, DeviceId, Epoch, RunId, TaskId, TokenId, UserId};
 pub use crate::wire::named::ParseError;
 pub use crate::wire::presence::Presence;
 pub use crate::wire::role::Role;
@@ -136,6 +151,9 @@ pub use timestamp::Timestamp;
 pub use token::{
     Approval, CreatedToken, NewToken, RE_ENROLMENT_TTL_SECONDS_DEFAULT, ReEnrolment,
     TOKEN_TTL_SECONDS_DEFAULT, TOKEN_TTL_SECONDS_MAX, TOKEN_USES_MAX, Token, TokenState,
+};
+pub use user::{
+    NewUser, PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN, Session, SignIn, User, UserChange, UserLink,
 };
 pub use why::{UnsettledSettings, Waiting, Why, WhyFacts};
 

@@ -48,6 +48,7 @@ attacks! {
     places: "connections to the administrators' port", Stranger, 8, network::places;
     unknown: "requests without a token that is good", Stranger, 8, network::unknown;
     wrong: "wrong API tokens", Stranger, 8, network::wrong;
+    passwords: "wrong passwords", Stranger, 32, network::passwords;
     connections: "connections of administrators", Administrator, 4, administrator::connections;
     followers: "followers that do not read", Administrator, 48, administrator::followers;
     waits: "answers that wait for devices", Administrator, 4, administrator::waits;

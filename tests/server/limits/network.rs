@@ -7,7 +7,7 @@ use std::time::Duration;
 use muster::admin::network::CONNECTIONS_OF_ADDRESS_MAX;
 use muster::client::{Address, Client};
 use muster::reactor::channel::{ClientTls, ExpectedServer};
-use muster::wire::api::{ErrorCode, NewApiToken};
+use muster::wire::api::{ErrorCode, NewApiToken, SignIn};
 use muster::wire::role::Role;
 use muster::wire::token::ApiTokenText;
 
@@ -69,4 +69,24 @@ pub(crate) fn wrong(scene: &Scene) {
     let looked_up = codes.iter().filter(|code| **code == Some(ErrorCode::Unauthenticated)).count();
     assert!((20..60).contains(&looked_up), "{looked_up} of {}", codes.len());
     assert_eq!(codes.last(), Some(&Some(ErrorCode::Busy)));
+}
+
+/// Guesses of passwords, of users who are none, on many connections at once.
+pub(crate) fn passwords(scene: &Scene) {
+    let expected = token(scene).server_certificate;
+    let guess = |number: usize| {
+        let mut client = Client::new(Address::Network(scene.port.to_string())).unwrap();
+        client.expect(expected);
+        let codes = (0..1_000).map(|_| {
+            let user = Some(format!("user-{number}"));
+            let guess = SignIn { user, link: None, password: "x".repeat(1_000) };
+            client.create_token_of_user(&guess).unwrap_err().code()
+        });
+        codes.filter(|code| *code == Some(ErrorCode::Unauthenticated)).count()
+    };
+    let looked_at: usize = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..10).map(|number| scope.spawn(move || guess(number))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).sum()
+    });
+    assert!((20..60).contains(&looked_at), "{looked_at}");
 }
