@@ -51,6 +51,21 @@ pub fn give_back() {
 #[cfg(not(target_env = "gnu"))]
 pub fn give_back() {}
 
+/// Memory of this process that is resident, by proc_pid_statm(5); `None` on systems without it.
+#[cfg(feature = "server")]
+pub fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// Descriptors of this process, which Linux 6.2 and later says without having them listed (proc_pid_fd(5));
+/// `None` on other systems.
+#[cfg(feature = "server")]
+pub fn open_descriptors() -> Option<u64> {
+    std::fs::metadata("/proc/self/fd").ok().map(|folder| folder.len()).filter(|count| *count > 0)
+}
+
 /// `MemAvailable` of proc_meminfo(5); `None` on systems without it.
 pub fn available_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;

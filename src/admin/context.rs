@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::network::Network;
+use crate::concurrency::counters::Counters;
 use crate::journal::ReadError;
 use crate::machine::device_state::LinkRef;
 use crate::reactor::Clock;
@@ -177,6 +178,8 @@ pub trait Gauges: Send + Sync {
     fn datagrams(&self) -> DatagramTotals;
     /// The limits.
     fn limits(&self) -> Vec<Limit>;
+    /// The counters behind all that.
+    fn counters(&self) -> &Counters;
 }
 
 /// Why the server's certificate stays as it is.
@@ -200,6 +203,8 @@ pub trait Certificates: Send + Sync {
     fn hash(&self) -> CertificateHash;
     /// Progress of a rotation.
     fn stage(&self) -> CertificateStage;
+    /// End of the certificate of the `[tls]` files; `None`: the server shows its own.
+    fn tls_files_until(&self) -> Option<WallTime>;
     /// All about it.
     ///
     /// # Errors

@@ -33,6 +33,7 @@ mod groups;
 mod labels;
 mod lines;
 pub mod listen;
+mod metrics;
 pub mod network;
 mod passwords;
 mod policies;
@@ -156,6 +157,7 @@ pub async fn serve(
 fn router(shared: &Arc<Shared>) -> Router {
     let door = access::Door::new(Arc::clone(shared));
     Router::new()
+        .route("/metrics", get(metrics::show))
         .route("/v1/status", get(status::show))
         .route("/v1/api-tokens", post(api_tokens::create).get(api_tokens::list))
         .route("/v1/api-tokens/{id}", delete(api_tokens::revoke))

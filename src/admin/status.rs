@@ -2,9 +2,12 @@
 
 use std::time::Instant;
 
+use axum::Json;
+
 use super::access::{May, SeeFleet};
 use super::devices::presence_of;
-use super::{AdminContext, Answer};
+use super::error::ApiError;
+use super::{AdminContext, Answer, Shared};
 use crate::reactor::Clock;
 use crate::store::query::{self, FleetCounts};
 use crate::store::table::SHARDS;
@@ -43,6 +46,11 @@ fn store_status(store: &Store, counts: &FleetCounts, now: WallTime) -> StoreStat
 }
 
 pub(super) async fn show(May { shared, .. }: May<SeeFleet>) -> Answer<Status> {
+    Ok(Json(of(&shared).await?))
+}
+
+/// The server at a glance. Looks at each device once, without any table of the database.
+pub(super) async fn of(shared: &Shared) -> Result<Status, ApiError> {
     let stored_per_second = shared.rate.per_second(Instant::now(), shared.context.gauges.events_stored());
     let capacity = shared.capacity.limits();
     let administration = shared.network.lock().map(|address| format!("https://{address}"));
@@ -52,6 +60,7 @@ pub(super) async fn show(May { shared, .. }: May<SeeFleet>) -> Answer<Status> {
         for shard in 0..SHARDS {
             context.store.table().for_each_in(shard, |record| {
                 devices.known += 1;
+                devices.pins_missing += u64::from(!record.has_trust());
                 *match presence_of(context, record, now) {
                     Presence::Connected => &mut devices.connected,
                     Presence::Idle => &mut devices.idle,
@@ -77,6 +86,7 @@ pub(super) async fn show(May { shared, .. }: May<SeeFleet>) -> Answer<Status> {
             certificate_stage: context.certificates.stage(),
             addresses: context.info.addresses.clone(),
             administration,
+            tls_files_until: context.certificates.tls_files_until().map(Into::into),
             clock: clock_of(&context.clock),
             devices,
             links: context.gauges.links(),
@@ -89,7 +99,7 @@ pub(super) async fn show(May { shared, .. }: May<SeeFleet>) -> Answer<Status> {
             limits,
         })
     };
-    shared.answer(work).await
+    shared.run(work).await
 }
 
 /// Lines that the log has dropped; 0 where the program that embeds this has a log of its own.

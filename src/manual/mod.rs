@@ -12,6 +12,7 @@
 //! | [`runs`] | offering tasks on a device: what a program gets and may say, and what becomes of it when something dies |
 //! | [`reach`] | calling devices: wakes, notices, presence, persistent links, firewalls and NAT |
 //! | [`operations`] | running a server: configuration, backup, full disks, removed devices |
+//! | [`metrics`] | watching a server with Prometheus and Grafana: each number, alert rules, a dashboard |
 //! | [`identity`] | how devices and the server know each other for a lifetime: renewal, rotation, recovery, approval, copies, passphrase |
 //! | [`upgrades`] | replacing versions: what an older and a newer one make of each other, on the wire and on the disk |
 //! | [`security`] | exposing a server: who is trusted with what, what a stolen thing is good for, what each can consume |
@@ -55,6 +56,7 @@ pub mod identity;
 pub mod lives;
 pub mod load;
 pub mod measurements;
+pub mod metrics;
 pub mod neighbours;
 pub mod operations;
 pub mod policies;

@@ -228,4 +228,8 @@ impl Gauges for Counted {
             limit("jobs", self.permits.total() as u64, self.permits.taken() as u64),
         ]
     }
+
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
 }

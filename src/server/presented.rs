@@ -18,8 +18,9 @@ use crate::paths::open_private;
 use crate::reactor::channel::{
     AdminTls, ChannelError, ServerTls, certificate_from_pem, private_key_from_pem,
 };
-use crate::wire::certificate::public_key_info;
+use crate::wire::certificate::{public_key_info, validity};
 use crate::wire::id::CertificateHash;
+use crate::wire::time::WallTime;
 
 /// Largest file that is read: certificates have a few kilobytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -167,9 +168,16 @@ impl Presented {
 
     /// SHA-256 of the certificate of the files; `None`: the server shows its own.
     pub(super) fn of_files(&self) -> Option<CertificateHash> {
-        let state = self.state.lock();
-        let texts = state.read.as_ref()?;
-        certificate_from_pem(&texts.certificate).ok().map(|certificate| CertificateHash::of(&certificate))
+        self.files_certificate().map(|certificate| CertificateHash::of(&certificate))
+    }
+
+    /// Until when the certificate of the files is good.
+    pub(super) fn files_until(&self) -> Option<WallTime> {
+        validity(&self.files_certificate()?).map(|(_, until)| until)
+    }
+
+    fn files_certificate(&self) -> Option<Vec<u8>> {
+        certificate_from_pem(&self.state.lock().read.as_ref()?.certificate).ok()
     }
 }
 

@@ -17,6 +17,7 @@ use crate::wire::api::{
 };
 use crate::wire::event::Severity;
 use crate::wire::id::CertificateHash;
+use crate::wire::time::WallTime;
 
 /// The devices' trust, and the way to change it.
 pub(super) struct Trusted {
@@ -138,6 +139,10 @@ impl Certificates for Trusted {
 
     fn stage(&self) -> CertificateStage {
         stage_of(&self.identity.trust_facts())
+    }
+
+    fn tls_files_until(&self) -> Option<WallTime> {
+        self.presented.files_until()
     }
 
     fn status(&self) -> Result<CertificateStatus, CertificateError> {

@@ -25,6 +25,7 @@ use Reach::{Fleet, List, Thing};
 
 /// Method and path, body, the least role, and what it is about.
 const ROUTES: &[(&str, &str, Role, Reach)] = &[
+    ("GET /metrics", "", Reader, Fleet),
     ("GET /v1/status", "", Reader, Fleet),
     ("POST /v1/api-tokens", r#"{"name":"x","role":"administrator","group":"{group}"}"#, Administrator, Thing),
     ("GET /v1/api-tokens", "", Administrator, List),

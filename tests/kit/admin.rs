@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use muster::admin::listen::AdminListener;
 use muster::admin::{AdminContext, Calls, DeviceNotifier, EventLog, Links, ServerInfo};
 use muster::client::{Address, Client};
+use muster::concurrency::counters::Counters;
 use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use muster::reactor::Clock;
 use muster::store::{DeviceCertificate, Enrolment, NewToken, Store};
@@ -76,7 +77,7 @@ impl AdminServer {
             calls: Arc::clone(&self.calls) as Arc<dyn Calls>,
             device_notifier: Arc::clone(&self.notifications) as Arc<dyn DeviceNotifier>,
             log: Arc::clone(&self.log) as Arc<dyn EventLog>,
-            gauges: Arc::new(Numbers),
+            gauges: Arc::new(Numbers(Counters::new())),
             backups: Arc::new(NoBackups),
             certificates: Arc::new(OneCertificate),
             network: None,

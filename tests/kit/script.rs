@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use muster::admin::{
     Backups, BackupsBusy, Calls, CallsBusy, CertificateError, Certificates, Deleted, DeviceNotifier,
     EventLog, Gauges, Links, LogRecord, OutcomeSink, Visit,
 };
+use muster::concurrency::counters::Counters;
 use muster::journal::ReadError;
 use muster::machine::device_state::LinkRef;
 use muster::machine::record;
@@ -207,6 +208,10 @@ impl Certificates for OneCertificate {
         CertificateStage::Current
     }
 
+    fn tls_files_until(&self) -> Option<WallTime> {
+        Some(WallTime(1_795_514_400_000))
+    }
+
     fn status(&self) -> Result<CertificateStatus, CertificateError> {
         Err(CertificateError::Failed("this server has none".to_owned()))
     }
@@ -220,7 +225,7 @@ impl Certificates for OneCertificate {
     }
 }
 
-pub(crate) struct Numbers;
+pub(crate) struct Numbers(pub(crate) Arc<Counters>);
 
 impl Gauges for Numbers {
     fn events_stored(&self) -> u64 {
@@ -276,5 +281,9 @@ impl Gauges for Numbers {
 
     fn limits(&self) -> Vec<Limit> {
         vec![Limit { name: "links".into(), value: 1_000, used: Some(1) }]
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.0
     }
 }

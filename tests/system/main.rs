@@ -9,5 +9,6 @@ mod documented_commands;
 mod kit;
 mod nat;
 mod nginx;
+mod prometheus;
 mod service_manager;
 mod systemd_units;

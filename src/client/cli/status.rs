@@ -123,7 +123,15 @@ pub(super) fn run(client: &mut Client, output: &mut Output) -> Result<(), Failur
         ("clock", clock(&status.clock)),
         ("listens on", status.addresses.join(", ")),
         ("administration", status.administration.clone().unwrap_or_else(|| "the socket alone".into())),
-        ("certificate", format!("sha256 {}{}", status.certificate_sha256, rotation(status.certificate_stage))),
+        (
+            "certificate",
+            format!(
+                "sha256 {}{}{}",
+                status.certificate_sha256,
+                rotation(status.certificate_stage),
+                status.tls_files_until.map_or(String::new(), |until| format!("; of [tls] until {} UTC", time(until)))
+            ),
+        ),
         (
             "devices",
             format!(

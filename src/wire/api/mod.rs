@@ -5,6 +5,7 @@
 //!
 //! | method and path | asks with | answers with |
 //! |---|---|---|
+//! | `GET /metrics` | | the same numbers, and more, as text for Prometheus ([`metrics`](crate::manual::metrics)) |
 //! | `GET /v1/status` | | [`Status`] |
 //! | `POST /v1/api-tokens` | [`NewApiToken`] | [`CreatedApiToken`] |
 //! | `GET /v1/api-tokens` | [`PageQuery`] | [`Page`] of [`ApiToken`] |

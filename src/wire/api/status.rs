@@ -25,6 +25,10 @@ pub struct Status {
     /// Address at which administrators are served over the network; null: nowhere.
     #[serde(default)]
     pub administration: Option<String>,
+    /// Until when the certificate of the `[tls]` files is good; null: the server shows its own, which has no
+    /// end.
+    #[serde(default)]
+    pub tls_files_until: Option<Timestamp>,
     /// Whether the server's wall clock is believed.
     #[serde(default)]
     pub clock: ClockStatus,
@@ -102,6 +106,9 @@ pub struct DeviceCounts {
     /// Those that wait for an administrator to approve them.
     #[serde(default)]
     pub waiting: u64,
+    /// Those that have not yet stored the server's certificates as they are now.
+    #[serde(default)]
+    pub pins_missing: u64,
     /// Nothing is known against them.
     #[serde(default)]
     pub ok: u64,
