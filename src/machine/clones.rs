@@ -19,9 +19,11 @@
 //!
 //! Four points are two machines. The first of them is the one that came first among those that came back; it
 //! keeps the record. Every other machine is a copy then, and so is, on the machine of the first, every other
-//! life that came back. A disk that was moved for good never leads to a point, nor does a device that was
-//! restored from a copy of before a renewal: it shows its old certificate, renews that, and never shows the
-//! one that it has lost. Certificates say that there are two machines, and nothing of which is the copy.
+//! boot that came back, and in one boot every other agent epoch. A disk that was moved for good never leads
+//! to a point, nor does a device that was restored from a copy of before a renewal: it shows its old
+//! certificate, renews that, and never shows the one that it has lost. Certificates say that there are two
+//! machines, and nothing of which is the copy. Nor does anything else where virtual machines have one machine
+//! id and the first of them has booted since, or the server was started: then either may be sent to enrol.
 //!
 //! The history of a device with a sign, or of one that was moved, outlives the server:
 //! [`CloneWatch::take_unstored`] hands out what has to be stored, [`CloneWatch::restore`] takes it back. Of
@@ -244,7 +246,7 @@ impl CloneWatch {
         self.unstored.extend(stored.map(|(device, _)| *device));
     }
 
-    /// The device was `left` before and is `came` now, which is another life.
+    /// The device was `left` before, by its record, and is `came` now, which is another life.
     pub fn changed(
         &mut self,
         device: DeviceId,
@@ -254,8 +256,9 @@ impl CloneWatch {
         now: &Now,
     ) -> Sighting {
         let sighting = self.update(device, peer, now, |watched| {
-            let is_last = watched.last.replace(came) == Some(came);
-            let points = if is_last { 0 } else { watched.history.follow(left, came) };
+            // The record knows nothing of one that was turned away, and keeps the epoch of other contents.
+            let left = watched.last.replace(came).unwrap_or(left);
+            let points = if left == came { 0 } else { watched.history.follow(left, came) };
             Sighting { is_new: watched.history.add(points, now), is_copy: watched.history.is_copy(came) }
         });
         sighting.unwrap_or_default()

@@ -120,6 +120,10 @@
 //! | `"fork"` | the one that came later is sent a token for the group and enrols anew, with a key of its own; both live |
 //! | `"refuse"` | the one that came later is turned away |
 //!
+//! Which one came later is certain where the machine ids differ. Virtual machines that share one are told
+//! apart by their boots: when the first has booted since, or the server was started, either may be taken for
+//! the copy.
+//!
 //! `muster-agent prepare-image` makes a disk that may be copied: whatever boots from it enrols as itself.
 //!
 //! # The server's keys on its disk

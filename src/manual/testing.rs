@@ -69,8 +69,8 @@
 //! copies of any day, clocks are in 1970 and 2100, machines are reimaged, removed and copied. At each moment
 //! the certificate that worked last is on each disk, a device that counts as ready has the pins, what is dead
 //! stays dead, and no thief is trusted once the theft was mended; at the end every device is in sync, each
-//! with a key of its own. `SIM_LIFETIME_SEED=n` shows one seed, `SIM_LIFETIME_SEEDS=n` runs that many,
-//! best with `cargo test --release`.
+//! with a key of its own. `SIM_LIFETIME_SEED=n` shows one seed, `SIM_LIFETIME_SEEDS=n` runs that many;
+//! `.ci/run` does so in release.
 //!
 //! The administrator there follows the handbook: the recovery key is made before the fleet, and after another
 //! one was made, or another authority, copies of before are not used any more.

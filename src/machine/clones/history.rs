@@ -71,6 +71,11 @@ fn differ(one: Incarnation, other: Incarnation) -> bool {
     one.machine != 0 && other.machine != 0 && one.machine != other.machine
 }
 
+/// Whether these are one boot of one machine, whatever the epoch.
+fn are_one_boot(one: Incarnation, other: Incarnation) -> bool {
+    one.boot != 0 && one.boot == other.boot && !differ(one, other)
+}
+
 impl History {
     /// The part that stays when its signs are over: of a machine that is off, it is remembered that it was
     /// the first, and of a certificate that it was shown.
@@ -81,22 +86,27 @@ impl History {
 
     /// One life follows another; the points of the contradiction in it.
     pub(super) fn follow(&mut self, left: Incarnation, came: Incarnation) -> u32 {
-        let is_known = self.lives.iter().any(|life| life.incarnation == came);
+        // Epochs tell lives apart in one boot; a boot that comes back does so in whatever epoch.
+        let is_within = are_one_boot(left, came);
+        let known = self.lives.iter().position(|life| {
+            life.incarnation == came || (!is_within && are_one_boot(life.incarnation, came))
+        });
+        let known = known.map(|at| self.lives[at].incarnation);
         self.note(left);
         let is_elsewhere = differ(left, came);
         let first = self.lives.iter_mut().find(|life| life.incarnation.machine == came.machine);
         let has_returned = first.filter(|_| is_elsewhere).map(|first| first.has_returned = true).is_some();
-        let life = self.note(came);
-        if is_known && !is_elsewhere {
-            life.has_returned_here = true;
+        self.note(came);
+        if let Some(known) = known.filter(|_| !is_elsewhere) {
+            self.note(known).has_returned_here = true;
             return POINTS_OF_RETURN;
         }
         let has_boots = left.boot != 0 && came.boot != 0 && left.boot != came.boot;
-        match (is_known, has_returned) {
-            (true, _) if has_boots => POINTS_ENOUGH,
-            (true, _) => POINTS_OF_RETURN,
-            (false, true) => POINTS_OF_MOVE,
-            (false, false) => 0,
+        match (known, has_returned) {
+            (Some(_), _) if has_boots => POINTS_ENOUGH,
+            (Some(_), _) => POINTS_OF_RETURN,
+            (None, true) => POINTS_OF_MOVE,
+            (None, false) => 0,
         }
     }
 
@@ -156,10 +166,12 @@ impl History {
         if first.is_some_and(|first| differ(first.incarnation, came)) {
             return true;
         }
-        let mut here =
-            self.lives.iter().filter(|life| life.has_returned_here && !differ(life.incarnation, came));
-        here.next().is_some_and(|first| first.incarnation != came)
-            && here.any(|life| life.incarnation == came)
+        let is_here = |life: &&Life| life.has_returned_here && !differ(life.incarnation, came);
+        let here: Vec<_> = self.lives.iter().filter(is_here).map(|life| life.incarnation).collect();
+        let Some(first) = here.first() else { return false };
+        let is_one_boot = here.iter().all(|other| are_one_boot(*first, *other));
+        let is = |one: Incarnation| one == came || (!is_one_boot && are_one_boot(one, came));
+        !is(*first) && here.iter().any(|other| is(*other))
     }
 
     /// Two machines, unless each copy was sent to enrol anew and stays away.

@@ -91,6 +91,36 @@ fn a_machine_that_comes_back_in_its_boot_is_proof_and_the_other_one_is_the_copy(
     assert_eq!(seen.iter().map(|seen| seen.1).collect::<Vec<_>>(), [false, false, true, false, false, true]);
 }
 
+/// The record keeps the epoch of contents that are still the same, and nothing of one that was turned away.
+#[test]
+fn the_first_is_no_copy_when_its_record_is_behind_it() {
+    let mut watch = CloneWatch::default();
+    let mut copies = |steps: &[(Incarnation, Incarnation)]| {
+        let step = |(left, came): &(Incarnation, Incarnation)| {
+            watch.changed(DEVICE, *left, *came, None, &at(0)).is_copy
+        };
+        let copies = steps.iter().map(step).collect::<Vec<_>>();
+        watch.forget(DEVICE);
+        copies
+    };
+    let (record, first, copy) = (on(1, 1, 9), on(1, 1, 1), on(2, 2, 1));
+    let steps = [
+        (record, first),
+        (record, copy),
+        (on(2, 2, 9), first),
+        (record, copy),
+        (record, first),
+        (record, on(1, 4, 1)),
+        (on(1, 4, 9), copy),
+        (on(1, 4, 9), on(1, 4, 1)),
+    ];
+    assert_eq!(copies(&steps), [false, false, false, true, false, false, true, false]);
+    // Alike, and of another epoch than the record.
+    let (first, copy) = (on(1, 1, 1), on(1, 2, 1));
+    let steps = [(record, copy), (on(1, 2, 9), first), (record, copy), (record, first)];
+    assert_eq!(copies(&steps), [false, false, true, false]);
+}
+
 #[test]
 fn the_first_that_is_there_keeps_the_record_when_the_original_is_gone_and_the_original_when_it_is_back() {
     let lives = [on(1, 1, 1), on(2, 2, 1), on(3, 3, 1), on(2, 2, 1), on(3, 3, 1), on(1, 7, 1), on(2, 2, 1)];
