@@ -16,14 +16,11 @@ mod server;
 mod visit;
 mod world;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use super::number;
+use super::{number, on_all_cores};
 use world::World;
 
 /// Seeds in a plain run.
-const SEEDS: u64 = 2;
+const SEEDS: u64 = 4;
 
 /// Seeds in which everything happens.
 const SEEDS_FOR_ALL: u64 = 24;
@@ -47,48 +44,25 @@ enum Fault {
     ForkKeepsKey,
 }
 
-/// Number of times that each thing has happened.
-#[derive(Clone, Copy, Default, Debug)]
-struct Counts {
-    approved: u64,
-    by_voucher: u64,
-    clock_steps: u64,
-    ends: u64,
-    forks: u64,
-    losses: u64,
-    recovery_keys: u64,
-    removals: u64,
-    renewals: u64,
-    restores: u64,
-    rotations: u64,
-    set_backs: u64,
-    take_overs: u64,
-    thefts: u64,
-    thieves_refused: u64,
-    torn_writes: u64,
+macro_rules! counts {
+    ($($name:ident,)*) => {
+        /// Number of times that each thing has happened.
+        #[derive(Clone, Copy, Default, Debug)]
+        struct Counts {
+            $($name: u64,)*
+        }
+
+        impl Counts {
+            fn values(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
 }
 
-impl Counts {
-    fn values(&self) -> [(&'static str, u64); 16] {
-        [
-            ("approved", self.approved),
-            ("by_voucher", self.by_voucher),
-            ("clock_steps", self.clock_steps),
-            ("ends", self.ends),
-            ("forks", self.forks),
-            ("losses", self.losses),
-            ("recovery_keys", self.recovery_keys),
-            ("removals", self.removals),
-            ("renewals", self.renewals),
-            ("restores", self.restores),
-            ("rotations", self.rotations),
-            ("set_backs", self.set_backs),
-            ("take_overs", self.take_overs),
-            ("thefts", self.thefts),
-            ("thieves_refused", self.thieves_refused),
-            ("torn_writes", self.torn_writes),
-        ]
-    }
+counts! {
+    approved, by_voucher, clock_steps, ends, forks, losses, recovery_keys, removals, renewals, restores,
+    rotations, set_backs, take_overs, thefts, thieves_refused, torn_writes,
 }
 
 /// A few devices in most seeds, hundreds in some.
@@ -115,23 +89,7 @@ fn no_date_and_no_lost_file_costs_a_device_its_place() {
     }
     let seeds = number("SIM_LIFETIME_SEEDS").unwrap_or(SEEDS);
     let first = number("SIM_FIRST").unwrap_or(0);
-    let next = AtomicU64::new(first);
-    let results = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + seeds {
-                        return;
-                    }
-                    let result = run(seed, Fault::None, false);
-                    results.lock().unwrap().push(result);
-                }
-            });
-        }
-    });
-    let results = results.into_inner().unwrap();
+    let results = on_all_cores(first, seeds, |seed| run(seed, Fault::None, false));
     let failed: Vec<_> = results.iter().filter_map(|(_, broken)| broken.clone()).collect();
     assert!(failed.is_empty(), "{} of {seeds} seeds failed:\n{}", failed.len(), failed.join("\n"));
     let mut totals = Counts::default().values();

@@ -90,10 +90,9 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-/// Runs seeds on all cores; what failed, with why.
-fn run_all(first: u64, seeds: u64) -> (Counts, Vec<String>) {
-    let next = AtomicU64::new(first);
-    let result = Mutex::new((Counts::default(), Vec::new()));
+/// Runs that many seeds on all cores; what came of each, in no order.
+fn on_all_cores<T: Send>(first: u64, seeds: u64, run: impl Fn(u64) -> T + Sync) -> Vec<T> {
+    let (next, outcomes) = (AtomicU64::new(first), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -102,15 +101,13 @@ fn run_all(first: u64, seeds: u64) -> (Counts, Vec<String>) {
                     if seed >= first + seeds {
                         return;
                     }
-                    let outcome = run(seed, Bug::None, false);
-                    let (total, failed) = &mut *result.lock().unwrap();
-                    *total = total.plus(&outcome.counts);
-                    failed.extend(outcome.broken.map(|broken| format!("SIM_SEED={seed}: {broken}")));
+                    let outcome = run(seed);
+                    outcomes.lock().unwrap().push(outcome);
                 }
             });
         }
     });
-    result.into_inner().unwrap()
+    outcomes.into_inner().unwrap()
 }
 
 #[test]
@@ -122,7 +119,10 @@ fn no_acknowledged_event_is_lost_none_is_stored_twice_and_every_device_comes_in_
         return;
     }
     let (first, seeds) = (number("SIM_FIRST").unwrap_or(0), number("SIM_SEEDS").unwrap_or(SEEDS));
-    let (total, failed) = run_all(first, seeds);
+    let outcomes = on_all_cores(first, seeds, |seed| (seed, run(seed, Bug::None, false)));
+    let total = outcomes.iter().fold(Counts::default(), |total, (_, outcome)| total.plus(&outcome.counts));
+    let broken = |(seed, outcome): (u64, Outcome)| Some(format!("SIM_SEED={seed}: {}", outcome.broken?));
+    let failed: Vec<_> = outcomes.into_iter().filter_map(broken).collect();
     println!("{seeds} seeds from {first} on: {total:?}");
     assert!(failed.is_empty(), "{} of {seeds} seeds failed:\n{}", failed.len(), failed.join("\n"));
     assert!(total.server_crashes > 0 && total.roll_backs > 0 && total.restores > 0 && total.no_room > 0);

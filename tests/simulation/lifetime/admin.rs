@@ -273,7 +273,7 @@ impl World {
             let successor = self.enrolled(Some(id));
             let former = std::mem::replace(&mut self.devices[number], successor);
             let certificate = former.stored().certificate.clone();
-            self.ghosts.push(Ghost { device: id, since: self.day(), certificate });
+            self.ghosts.push(Ghost { device: id, certificate });
             self.counts.take_overs += 1;
         } else if is_there && count > 3 && self.happens(2) {
             self.server.store.devices().remove(id, self.server_now(0).wall).unwrap();

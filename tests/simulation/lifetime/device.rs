@@ -39,14 +39,12 @@ pub(super) struct Device {
     pub(super) proved: Option<CertificateHash>,
     /// Its disk was set back since it named what it trusts.
     pub(super) is_set_back: bool,
-    /// It was at some time: then it may be taken for a copy.
-    pub(super) was_set_back: bool,
     /// It is switched off until this day.
     pub(super) away_until: u64,
     /// Distance of its clock from the truth, in milliseconds.
     pub(super) clock_offset: i64,
     pub(super) machine_id: u64,
-    boots: u32,
+    pub(super) boots: u32,
     /// The day on which it was in sync last.
     pub(super) synced_on: Option<u64>,
     /// The planted fault that names what is not stored: not on the disk yet.
@@ -71,7 +69,6 @@ impl Device {
             candidate: None,
             proved: None,
             is_set_back: false,
-            was_set_back: false,
             away_until: 0,
             clock_offset: 0,
             machine_id,
@@ -164,7 +161,6 @@ impl Device {
             }
         }
         (self.state, self.proved, self.is_set_back) = (image.state.clone(), image.proved, true);
-        self.was_set_back = true;
         self.identity = self.stored();
     }
 

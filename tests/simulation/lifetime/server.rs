@@ -16,6 +16,7 @@ use muster::server::enrolment::{enrol, new_device_id};
 use muster::server::identity::{Identity, Recovery, Wanted};
 use muster::server::members::{admit, stored};
 use muster::server::renewal::{CertificateLife, renew};
+use muster::server::sequences::WriteBack;
 use muster::store::{
     CreatedToken, DeviceChange, FILE_NAME, NewToken, Store, StoreError, UnknownDevice, begin_anew,
     copy_stopped, seal_copy,
@@ -105,6 +106,9 @@ impl Server {
     pub(super) fn restart(&mut self, now: Now) {
         let known = Now { wall: self.watch.known(now.moment), ..now };
         self.store.remember_wall_time(known.wall);
+        let mut records = WriteBack::new(0, WallTime(0));
+        let round = records.begin(self.store.table(), 0, known.wall);
+        records.write(&self.store, round);
         let rows = self.clones.take_unstored(&known);
         wait(|done| self.store.devices().set_clone_watch(rows, done)).unwrap();
         self.reopen(now);

@@ -149,7 +149,7 @@ impl World {
                 return Ok(self.write(number, visit, &kept).map(|()| self.devices[number].identity = kept));
             }
             Action::TakeTrust(trust) => return Ok(self.take_trust(number, visit, &trust)),
-            Action::Fork(_) if self.copy != Some(number) && !self.devices[number].was_set_back => {
+            Action::Fork(_) if !self.may_be_copy(number) => {
                 return Err(format!("device {number} is taken for a copy"));
             }
             Action::Fork(fork) => self.fork(number, visit, &fork, now),
@@ -157,6 +157,16 @@ impl World {
             _ => {}
         }
         Ok(Ok(()))
+    }
+
+    /// Nobody can tell two that have one machine id when the first, or the server, was started since.
+    fn may_be_copy(&self, number: usize) -> bool {
+        self.copied.as_ref().is_some_and(|copied| {
+            let [first, copy] = [copied.first, copied.copy].map(|number| &self.devices[number]);
+            let is_started = copied.has_server_started || first.boots != copied.boots;
+            let are_alike = first.machine_id == copy.machine_id && is_started;
+            number == copied.copy || (number == copied.first && are_alike)
+        })
     }
 
     fn write(&mut self, number: usize, visit: &Visit, identity: &Identity) -> Result<(), PowerCut> {

@@ -26,9 +26,16 @@ const DECADE_DAYS: u64 = 3_650;
 /// A copy of what a device was before another machine took its record over.
 pub(super) struct Ghost {
     pub(super) device: DeviceId,
-    /// The day of that.
-    pub(super) since: u64,
     pub(super) certificate: Vec<u8>,
+}
+
+/// A device whose disk was copied.
+pub(super) struct Copied {
+    pub(super) first: usize,
+    pub(super) copy: usize,
+    /// Number of the first one's boots at that time.
+    pub(super) boots: u32,
+    pub(super) has_server_started: bool,
 }
 
 /// Somebody who has the server's files of a day.
@@ -64,8 +71,8 @@ pub(super) struct World {
     pub(super) stranger: Thief,
     pub(super) labels: BTreeSet<u64>,
     pub(super) machines: u64,
-    /// The device that is a copy of another one's disk now.
-    pub(super) copy: Option<usize>,
+    /// There are two of one device now.
+    pub(super) copied: Option<Copied>,
     pub(super) counts: Counts,
     pub(super) is_shown: bool,
     // Dropped last.
@@ -113,7 +120,7 @@ impl World {
             stranger: Thief { _files: files, identity, labels: BTreeSet::new() },
             labels: BTreeSet::new(),
             machines: 0,
-            copy: None,
+            copied: None,
             counts: Counts::default(),
             is_shown,
             scratch,
@@ -258,7 +265,13 @@ impl World {
     /// A disk is copied, and both machines are on: the copy becomes a device of its own.
     fn copy_disk(&mut self) -> Result<(), String> {
         let number = usize::try_from(self.random.up_to(self.devices.len() as u64 - 1)).unwrap();
-        if self.devices[number].away_until > self.day() || !self.visit(number, true)? {
+        if self.devices[number].away_until > self.day() {
+            return Ok(());
+        }
+        let now = self.device_now(number, 0);
+        let agent = &mut self.devices[number].machine;
+        agent.iter_mut().for_each(|agent| agent.called(&now, SyncReason::Asked));
+        if !self.visit(number, true)? {
             return Ok(());
         }
         let id = self.devices[number].identity.device;
@@ -268,12 +281,14 @@ impl World {
         let machine_id = if is_alike { self.devices[number].machine_id } else { self.machines << 48 | 1 };
         let copy = self.devices.len();
         self.devices.push(self.devices[number].copy(self.scratch.path(), machine_id));
-        self.copy = Some(copy);
+        let boots = self.devices[number].boots;
+        self.copied = Some(Copied { first: number, copy, boots, has_server_started: false });
         self.say(|| format!("device {number} is copied"));
         for hour in 0..48 {
             self.seconds += 3_600;
             if self.one_in(10) {
                 self.server.restart(self.server_now(0));
+                self.copied.iter_mut().for_each(|copied| copied.has_server_started = true);
             }
             for machine in [number, copy] {
                 let now = self.device_now(machine, 0);
@@ -281,8 +296,8 @@ impl World {
                 agent.iter_mut().for_each(|agent| agent.called(&now, SyncReason::Asked));
                 self.visit(machine, hour > 24)?;
             }
-            if self.devices[copy].identity.device != id {
-                self.copy = None;
+            if [number, copy].iter().any(|machine| self.devices[*machine].identity.device != id) {
+                self.copied = None;
                 return self.judge_keys();
             }
         }
@@ -340,11 +355,16 @@ impl World {
     }
 
     /// Certificates that are dead stay dead: those of devices that were removed, and of machines whose record
-    /// another one has taken over since the server was last restored.
+    /// another one has, once the server has seen that.
     fn judge_dead(&mut self) -> Result<(), String> {
         let now = self.server_now(0);
-        for ghost in self.ghosts.iter().filter(|ghost| ghost.since > self.restored_on) {
-            if let status @ CertificateStatus::Known(_) = self.server.greet(&ghost.certificate, &now) {
+        for ghost in &self.ghosts {
+            let successor = self.devices.iter().find(|device| device.identity.device == ghost.device);
+            let is_seen =
+                successor.and_then(|device| device.synced_on).is_some_and(|on| on > self.restored_on);
+            if is_seen
+                && let status @ CertificateStatus::Known(_) = self.server.greet(&ghost.certificate, &now)
+            {
                 return Err(format!("a machine whose record was taken over is let in: {status:?}"));
             }
         }
