@@ -35,6 +35,7 @@ mod lines;
 pub mod listen;
 mod metrics;
 pub mod network;
+mod openapi;
 mod passwords;
 mod policies;
 mod rate;
@@ -53,18 +54,18 @@ use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::{delete, get, patch, post};
 use axum::{Json, Router, middleware};
 use parking_lot::Mutex;
 
 use crate::machine::bucket::Bucket;
-use crate::wire::api::REQUEST_BODY_BYTES_MAX;
+use crate::wire::api::{CallLine, FollowLine, REQUEST_BODY_BYTES_MAX};
 pub use context::{
     AdminContext, Backups, BackupsBusy, Calls, CallsBusy, CertificateError, Certificates, Deleted,
     DeviceNotifier, EventLog, Gauges, Links, LogRecord, OutcomeSink, ServerInfo, Visit,
 };
 use error::ApiError;
 use listen::AdminListener;
+use openapi::{LINES, Routes, delete, get, patch, post};
 
 /// State that handlers share.
 struct Shared {
@@ -154,10 +155,10 @@ pub async fn serve(
     served
 }
 
-fn router(shared: &Arc<Shared>) -> Router {
-    let door = access::Door::new(Arc::clone(shared));
-    Router::new()
-        .route("/metrics", get(metrics::show))
+/// The routes of the API: whatever is there, `/v1/openapi.json` describes.
+fn routes() -> Routes {
+    Routes::default()
+        .route("/metrics", get(metrics::show).answering::<String>("text/plain"))
         .route("/v1/status", get(status::show))
         .route("/v1/api-tokens", post(api_tokens::create).get(api_tokens::list))
         .route("/v1/api-tokens/{id}", delete(api_tokens::revoke))
@@ -169,13 +170,14 @@ fn router(shared: &Arc<Shared>) -> Router {
         .route("/v1/session", get(sessions::show).delete(sessions::remove))
         .route("/v1/audit", get(audit::list))
         .route("/v1/audit/verify", get(audit::verify))
-        .route("/v1/backup", get(lines::backup))
+        .route("/v1/backup", get(lines::backup).answering::<String>("application/x-tar"))
         .route("/v1/certificate", get(certificate::show).post(certificate::change))
+        .route("/v1/openapi.json", get(openapi::show))
         .route("/v1/recovery-key", post(certificate::create_recovery_key))
         .route("/v1/tokens", post(tokens::create).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/devices", get(selection::list))
-        .route("/v1/devices.csv", get(selection::table))
+        .route("/v1/devices.csv", get(selection::table).answering::<String>("text/csv"))
         .route("/v1/devices/{device}/approve", post(devices::approve))
         .route("/v1/devices/{device}/re-enrol", post(tokens::re_enrol))
         .route("/v1/devices/{device}", get(devices::show).patch(devices::change).delete(devices::remove))
@@ -186,11 +188,11 @@ fn router(shared: &Arc<Shared>) -> Router {
         .route("/v1/tags/{tag}", post(labels::tag).patch(labels::rule).delete(labels::remove_tag))
         .route("/v1/views", get(labels::views).post(labels::save_view))
         .route("/v1/views/{view}", delete(labels::remove_view))
-        .route("/v1/syncs", post(calls::call))
+        .route("/v1/syncs", post(calls::call).answering::<CallLine>(LINES))
         .route("/v1/applications", get(applications::list))
         .route("/v1/installations", get(applications::installations))
         .route("/v1/events", get(events::list))
-        .route("/v1/events/follow", get(follow::follow))
+        .route("/v1/events/follow", get(follow::follow).answering::<FollowLine>(LINES))
         .route("/v1/groups", post(groups::create).get(groups::list))
         .route("/v1/groups/move", post(groups::rename))
         .route("/v1/groups/remove", post(groups::remove))
@@ -205,6 +207,12 @@ fn router(shared: &Arc<Shared>) -> Router {
         .route("/v1/runs/{id}", get(tasks::run))
         .route("/v1/devices/{device}/settings", get(policies::of_device))
         .route("/v1/devices/{device}/settings/explain", get(policies::explain))
+}
+
+fn router(shared: &Arc<Shared>) -> Router {
+    let door = access::Door::new(Arc::clone(shared));
+    routes()
+        .into_router()
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(middleware::from_fn_with_state(Arc::clone(shared), audit::watch))

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::http::header::{COOKIE, SET_COOKIE};
+use axum::http::header::{COOKIE, HeaderName, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{AppendHeaders, IntoResponse};
+use axum::response::AppendHeaders;
 use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,7 +21,10 @@ use crate::wire::token::ApiTokenText;
 
 /// The cookie's name: with this prefix a browser takes it over TLS alone, for this host and for all of it
 /// (RFC 6265bis section 4.1.3.2).
-const NAME: &str = "__Host-muster";
+pub(super) const NAME: &str = "__Host-muster";
+
+/// The cookie beside an answer.
+pub(super) type Cookie = AppendHeaders<[(HeaderName, HeaderValue); 1]>;
 
 /// Life of an API token that a sign-in makes: 30 days.
 const TOKEN_MILLISECONDS: u64 = 30 * 24 * 3_600 * 1_000;
@@ -99,7 +102,7 @@ fn changed_meanwhile() -> ApiError {
 pub(super) async fn create(
     Newcomer { shared, caller }: Newcomer,
     Body(asked): Body<SignIn>,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<(StatusCode, Cookie, Json<Session>), ApiError> {
     let (session, cookie) = begin(&shared, &caller, asked).await?;
     Ok((StatusCode::CREATED, AppendHeaders([(SET_COOKIE, cookie)]), Json(session)))
 }
@@ -131,7 +134,10 @@ pub(super) async fn show(
     Ok(Json(Session { name, role: grant.role, group: grant.group, expires_at }))
 }
 
-pub(super) async fn remove(may: May<See>, caller: Extension<Caller>) -> Result<impl IntoResponse, ApiError> {
+pub(super) async fn remove(
+    may: May<See>,
+    caller: Extension<Caller>,
+) -> Result<(Cookie, Json<Session>), ApiError> {
     let cookie = end(&may.shared, &caller.0).await?;
     let session = show(may, caller).await?;
     Ok((AppendHeaders([(SET_COOKIE, cookie)]), session))

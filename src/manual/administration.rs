@@ -75,7 +75,7 @@
 //! status` says there. A password is asked for once: what is kept is an API token with the user's rights,
 //! good for 30 days, in `$XDG_CONFIG_HOME/muster/tokens.json`, mode 0600. `musterctl status` says where the
 //! port is. Programs ask with `Authorization: Bearer`, in HTTP/1.1 over TLS 1.3, browsers with the cookie of
-//! a session ([`wire::api`](crate::wire::api)).
+//! a session ([`wire::api`](crate::wire::api)); `GET /v1/openapi.json` describes all of it as OpenAPI 3.1.
 //!
 //! # Tokens
 //!

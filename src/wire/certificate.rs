@@ -37,6 +37,7 @@ pub const BACKDATED_MILLISECONDS: u64 = 24 * 3_600 * 1_000;
 named! {
     /// Kind of a device's key.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[serde(rename_all = "lowercase")]
     KeyType, else "a kind of key: ed25519 or p256" {
         /// Ed25519 (RFC 8032): small and quick.

@@ -8,6 +8,7 @@ named! {
     /// Treatment of a machine that uses the identity of another one, as one does that was made from a copy of
     /// its disk.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     ClonePolicy, else "a policy: alarm, fork, refuse are" {
         /// The server says so, and serves both.
         #[default]

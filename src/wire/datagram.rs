@@ -92,6 +92,7 @@ impl WakeReason {
 named! {
     /// Kind of a shutdown notice.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[cbor(index_only)]
     #[serde(rename_all = "snake_case")]
     NoticeKind {

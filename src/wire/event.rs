@@ -39,6 +39,7 @@ named! {
     #[derive(
         Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize,
     )]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[cbor(index_only)]
     #[serde(rename_all = "snake_case")]
     Severity, else "a severity (info, warning, error or critical)" {

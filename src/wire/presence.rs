@@ -8,6 +8,7 @@ named! {
     /// Presence of a device, as far as the server can honestly tell. The rules are in
     /// [`fleet::presence`](crate::fleet::presence).
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[serde(rename_all = "snake_case")]
     #[non_exhaustive]
     Presence, else "a presence (connected, idle, asleep, shut_down, agent_stopped, lost, never_seen, waiting)" {

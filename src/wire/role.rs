@@ -7,6 +7,7 @@ use super::named::named;
 named! {
     /// A set of rights on a group and all below it. Each role may what those before it may.
     #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[serde(rename_all = "kebab-case")]
     Role, else "a role: reader, operator, policy-author or administrator" {
         /// See devices, their reports and events.

@@ -7,6 +7,7 @@ use super::named::named;
 named! {
     /// State of a run, as the server sees it.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[serde(rename_all = "snake_case")]
     #[non_exhaustive]
     RunState, else "a state of a run (one of scheduled, pending, delivered, running, succeeded, failed, timed_out, rejected, cancelled, expired)" {

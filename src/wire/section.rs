@@ -18,6 +18,7 @@ named! {
     #[derive(
         Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize,
     )]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[cbor(index_only)]
     #[serde(rename_all = "snake_case")]
     Section {
@@ -52,6 +53,7 @@ pub struct SectionState {
 
 /// A host's facts about itself. Everything may be empty when the system does not tell.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[cbor(map)]
 pub struct HostFacts {
     /// `ID` of os-release(5), such as `debian`.
@@ -102,6 +104,7 @@ fn decode_addresses<Ctx>(
 named! {
     /// Whether a managed application does its work.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[cbor(index_only)]
     #[serde(rename_all = "snake_case")]
     Condition {

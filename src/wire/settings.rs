@@ -15,6 +15,7 @@ pub const SETTINGS_SECTION: u32 = 4;
 
 /// The device's reaction when somebody else changed an application's settings file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
 pub enum Drift {
@@ -74,6 +75,7 @@ pub fn digest_of(application: &str, settings: &str, drift: Drift) -> Digest {
 named! {
     /// State of an order for settings.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[cbor(index_only)]
     #[serde(rename_all = "snake_case")]
     #[non_exhaustive]
@@ -95,6 +97,7 @@ named! {
 
 /// A device's report of the settings that it was given for one application.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[cbor(map)]
 pub struct SettingsReport {
     /// The revision that it was given last.
@@ -120,6 +123,7 @@ pub struct SettingsReport {
 
 /// A device's offer of one managed application. An application that is not declared can't be ordered.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[cbor(map)]
 pub struct Declaration {
     /// The application.
@@ -138,6 +142,7 @@ pub struct Declaration {
 
 /// A kind of task that a device offers.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[cbor(map)]
 pub struct TaskKind {
     /// Its name.

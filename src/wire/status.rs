@@ -7,6 +7,7 @@ use super::named::named;
 named! {
     /// Whether a device is well, as its group's rules judge it.
     #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema), schema(as = DeviceStatus))]
     #[serde(rename_all = "snake_case")]
     Status, else "a status: ok, warning, critical are" {
         /// Nothing is known against it.

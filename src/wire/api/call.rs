@@ -15,6 +15,7 @@ pub const CALL_SECONDS_MAX: u32 = 3_600;
 
 /// Calls devices: `POST /v1/syncs`. Exactly one of `devices`, `group`, `where` and `all` is given.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct CallRequest {
     /// Names or ids.
@@ -37,6 +38,7 @@ pub struct CallRequest {
 
 /// One line of the answer to a [`CallRequest`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CallLine {
@@ -58,6 +60,7 @@ pub enum CallLine {
 
 /// Outcome for one device that was called.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct CalledDevice {
     /// Its id.
     pub id: DeviceId,
@@ -70,6 +73,7 @@ pub struct CalledDevice {
 
 /// Which way a device came.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CallVia {
     /// It was asked on the link that it had.
@@ -82,6 +86,7 @@ pub enum CallVia {
 
 /// Outcome of a call.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CallOutcome {

@@ -15,6 +15,7 @@ pub const MISSING_NAMES_MAX: usize = 20;
 named! {
     /// Progress of a rotation of the server's key.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[serde(rename_all = "snake_case")]
     CertificateStage, else "a stage: current, prepared, switched are" {
         /// There is none.
@@ -30,6 +31,7 @@ named! {
 named! {
     /// A step of a rotation.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[serde(rename_all = "snake_case")]
     CertificateStep, else "a step: prepare, switch, retire, rotate_secret are" {
         /// Make the next key, and tell devices of it.
@@ -45,6 +47,7 @@ named! {
 
 /// Asks for a step: `POST /v1/certificate`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CertificateChange {
     /// Which.
@@ -75,6 +78,7 @@ impl std::fmt::Debug for CertificateChange {
 
 /// State of the server's certificate: `GET /v1/certificate`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct CertificateStatus {
     /// Progress of a rotation.
     pub stage: CertificateStage,
@@ -115,6 +119,7 @@ pub struct CertificateStatus {
 
 /// A recovery key, which is shown this once: `POST /v1/recovery-key`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RecoveryKey {
     /// The private key, PEM.
     pub private_key: String,

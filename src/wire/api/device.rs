@@ -20,6 +20,7 @@ use crate::wire::status::Status;
 
 /// Asks for devices.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct DeviceQuery {
     /// Only those that this filter lets through, such as `os:debian seen:>2h`.
@@ -98,6 +99,7 @@ impl<'de> Deserialize<'de> for DeviceSort {
 
 /// One device, in a list.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Device {
     /// Never changes, never used again.
     pub id: DeviceId,
@@ -128,6 +130,7 @@ pub struct Device {
 
 /// One thing that is against a device.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct StatusReason {
     /// Its level.
     pub level: Status,
@@ -137,6 +140,7 @@ pub struct StatusReason {
 
 /// One device, whole.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct DeviceDetail {
     /// Its row of the list.
     #[serde(flatten)]
@@ -187,6 +191,7 @@ pub struct DeviceDetail {
 named! {
     /// Whether wakes, which are UDP datagrams, reach a device.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[serde(rename_all = "snake_case")]
     #[non_exhaustive]
     UdpReach {
@@ -218,6 +223,7 @@ impl UdpReach {
 
 /// Why a link stays open between syncs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum PersistentBy {
@@ -231,6 +237,7 @@ pub enum PersistentBy {
 
 /// State of one section at the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct SectionStatus {
     /// Which.
     pub section: Section,
@@ -243,6 +250,7 @@ pub struct SectionStatus {
 
 /// The condition of one managed application.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ConditionStatus {
     /// The application's name.
     pub application: String,
@@ -260,6 +268,7 @@ pub struct ConditionStatus {
 
 /// A device's report of an application's settings.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct SettingsStatus {
     /// Their state.
     pub state: SettingsState,
@@ -287,6 +296,7 @@ impl From<SettingsReport> for SettingsStatus {
 
 /// One number of an application, and a day of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct StatisticSeries {
     /// The application.
     pub application: String,
@@ -317,6 +327,7 @@ impl From<ApplicationCondition> for ConditionStatus {
 
 /// A device's certificate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Certificate {
     /// Counts the certificates of the device, from 1: one less is how often it was renewed.
     pub number: u32,
@@ -332,6 +343,7 @@ pub struct Certificate {
 
 /// A device's events at the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Spool {
     /// The history that the sequence numbers count in.
     pub spool_epoch: Epoch,
@@ -341,6 +353,7 @@ pub struct Spool {
 
 /// An open link.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Link {
     /// Which reactor holds it.
     pub reactor: u8,
@@ -352,6 +365,7 @@ pub struct Link {
 
 /// Changes a device: what is left out stays.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct DeviceChange {
     /// Its name.
@@ -374,6 +388,7 @@ impl DeviceChange {
 
 /// An interval of syncs: one's own, or the one above.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Interval {
     /// One's own.

@@ -9,6 +9,7 @@ use crate::wire::named::named;
 
 /// Asks for stored events, newest first.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct EventQuery {
     /// Only those of this device (name or id; the id of a removed device works too).
@@ -25,6 +26,7 @@ pub struct EventQuery {
 
 /// Asks for events as they become durable.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct FollowQuery {
     /// Only those of this device (name or id).
@@ -39,6 +41,7 @@ pub struct FollowQuery {
 named! {
     /// The one whose words an event is.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[serde(rename_all = "snake_case")]
     EventSource {
         /// The device, or something on it. Its application is prefixed with [`CLAIMED_PREFIX`] when it claims
@@ -55,6 +58,7 @@ pub const CLAIMED_PREFIX: &str = "device:";
 
 /// One event.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct EventRecord {
     /// Its position in the journal, in bytes since the journal's beginning. Rises from event to event.
     pub position: u64,
@@ -89,6 +93,7 @@ pub struct EventRecord {
 
 /// Events that are missing of a list because of their age, or for want of room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct DeletedEvents {
     /// Events that were received before this were deleted, but for warnings and worse; null: there is none
     /// after them.
@@ -99,6 +104,7 @@ pub struct DeletedEvents {
 
 /// One line of a followed journal.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FollowLine {

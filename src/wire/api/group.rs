@@ -7,6 +7,7 @@ use super::Keep;
 /// Asks for a group to be made, with every group above it that doesn't exist. One that exists gets the
 /// settings that are named.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewGroup {
     /// Its path, such as `/berlin/kiosks`.
@@ -22,6 +23,7 @@ pub struct NewGroup {
 
 /// One group.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Group {
     /// Its path.
     pub path: String,

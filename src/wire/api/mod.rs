@@ -6,6 +6,7 @@
 //! | method and path | asks with | answers with |
 //! |---|---|---|
 //! | `GET /metrics` | | the same numbers, and more, as text for Prometheus ([`metrics`](crate::manual::metrics)) |
+//! | `GET /v1/openapi.json` | | all this, as OpenAPI 3.1 |
 //! | `GET /v1/status` | | [`Status`] |
 //! | `POST /v1/api-tokens` | [`NewApiToken`] | [`CreatedApiToken`] |
 //! | `GET /v1/api-tokens` | [`PageQuery`] | [`Page`] of [`ApiToken`] |
@@ -85,6 +86,8 @@ mod event;
 mod group;
 mod keep;
 mod policy;
+#[cfg(feature = "server")]
+mod schema;
 mod status;
 mod tag;
 mod task;
@@ -202,6 +205,7 @@ impl<T> Page<T> {
 
 /// Asks for a page.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct PageQuery {
     /// Most items, 1 to [`PAGE_ITEMS_MAX`]; left out: [`PAGE_ITEMS_DEFAULT`].
@@ -212,6 +216,7 @@ pub struct PageQuery {
 
 /// The body of every answer that is no success.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ErrorBody {
     /// The error.
     pub error: ErrorDetail,
@@ -219,6 +224,7 @@ pub struct ErrorBody {
 
 /// An error.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ErrorDetail {
     /// For programs.
     pub code: ErrorCode,
@@ -231,6 +237,7 @@ pub struct ErrorDetail {
 
 /// Why a request was not fulfilled: for programs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorCode {

@@ -8,6 +8,7 @@ use crate::wire::settings::{Drift, SettingsReport};
 
 /// Sets a group's policy, or a device's own settings.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewPolicy {
     /// The group's path; or the device's name or id.
@@ -29,6 +30,7 @@ pub struct NewPolicy {
 
 /// Removes a group's policy, or a device's own settings.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PolicyRemoval {
     /// The group's path; or the device's name or id.
@@ -42,6 +44,7 @@ pub struct PolicyRemoval {
 
 /// Result of a change of settings.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct SettingsChanged {
     /// The revision that it is; null: nothing was changed, it was only asked what would.
     pub revision: Option<u64>,
@@ -51,6 +54,7 @@ pub struct SettingsChanged {
 
 /// Which policies are asked for.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PolicyQuery {
     /// Only that of this group.
@@ -69,6 +73,7 @@ pub struct PolicyQuery {
 
 /// A group's policy for an application.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Policy {
     /// The group's path.
     pub group: String,
@@ -88,6 +93,7 @@ pub struct Policy {
 
 /// Settings that one application of a device should have, and the device's report of them.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ApplicationSettings {
     /// The application.
     pub application: String,
@@ -104,6 +110,7 @@ pub struct ApplicationSettings {
 
 /// Which application's settings are to be explained.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ExplainQuery {
     /// The application.
@@ -112,6 +119,7 @@ pub struct ExplainQuery {
 
 /// A value that a level has for a key.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct LevelValue {
     /// A group's path, or the device's name.
     pub from: String,
@@ -121,6 +129,7 @@ pub struct LevelValue {
 
 /// Origin of one key of a device's effective settings.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ExplainedKey {
     /// The key, as a dotted path.
     pub key: String,
@@ -138,6 +147,7 @@ pub struct ExplainedKey {
 
 /// Moves a group.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GroupMove {
     /// Its path.
@@ -151,6 +161,7 @@ pub struct GroupMove {
 
 /// Removes a group.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GroupRemoval {
     /// Its path.

@@ -7,6 +7,7 @@ use crate::wire::id::Epoch;
 
 /// The server at a glance.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Status {
     /// Version of the server.
     pub version: String,
@@ -56,6 +57,7 @@ pub struct Status {
 
 /// The server's own log, since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct LogStatus {
     /// Lines that were dropped because nothing took them fast enough.
     pub lines_dropped: u64,
@@ -63,6 +65,7 @@ pub struct LogStatus {
 
 /// Whether the server's wall clock is believed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ClockStatus {
     /// Whether something is wrong with it.
     pub condition: ClockCondition,
@@ -74,6 +77,7 @@ pub struct ClockStatus {
 
 /// Whether a wall clock is believed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ClockCondition {
@@ -86,6 +90,7 @@ pub enum ClockCondition {
 
 /// Devices by presence and by status.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct DeviceCounts {
     /// All that are enrolled and not removed: the sum of those by presence, and of those by status.
     pub known: u64,
@@ -122,6 +127,7 @@ pub struct DeviceCounts {
 
 /// Links, since the start.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct LinkTotals {
     /// Open now, those included that have not said who they are.
     pub open: u64,
@@ -149,6 +155,7 @@ pub struct LinkTotals {
 
 /// Number of links that ended for one reason.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct CloseCount {
     /// Name of the reason.
     pub reason: String,
@@ -158,6 +165,7 @@ pub struct CloseCount {
 
 /// Datagrams since the server started, and what became of them.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct DatagramTotals {
     /// Address at which notices are heard, and from which wakes come.
     pub address: String,
@@ -176,6 +184,7 @@ pub struct DatagramTotals {
 
 /// Events, since the start.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct EventTotals {
     /// Stored.
     pub stored: u64,
@@ -188,6 +197,7 @@ pub struct EventTotals {
 
 /// Whether the journal takes events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum JournalCondition {
@@ -203,6 +213,7 @@ pub enum JournalCondition {
 
 /// A stretch of the event log that is damaged or missing.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct JournalDamage {
     /// The first position of it.
     pub from: u64,
@@ -214,6 +225,7 @@ pub struct JournalDamage {
 
 /// The event log.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct JournalStatus {
     /// Whether it takes events.
     pub condition: JournalCondition,
@@ -254,6 +266,7 @@ pub struct JournalStatus {
 
 /// The journal of warnings: what of severity warning and worse outlives the event log.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct WarningsStatus {
     /// Size on disk.
@@ -274,6 +287,7 @@ pub struct WarningsStatus {
 
 /// Whether the database takes changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum StoreCondition {
@@ -288,6 +302,7 @@ pub enum StoreCondition {
 
 /// The database.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct StoreStatus {
     /// Whether it takes changes.
     #[serde(default)]
@@ -318,6 +333,7 @@ pub struct StoreStatus {
 
 /// Scheduled backups.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct BackupStatus {
     /// Their directory; null: none are scheduled.
     pub directory: Option<String>,
@@ -337,6 +353,7 @@ pub struct BackupStatus {
 
 /// A limit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Limit {
     /// Its name, with its unit: `links`, `frame_bytes`.
     pub name: String,

@@ -9,6 +9,7 @@ pub const LABEL_BYTES_MAX: usize = 64;
 
 /// A tag.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Tag {
     /// Its name.
     pub name: String,
@@ -21,6 +22,7 @@ pub struct Tag {
 /// Gives devices a tag, or takes it from them: `POST /v1/tags/{tag}`. Exactly one of `devices` and `where` is
 /// given.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TagChange {
     /// Names or ids.
@@ -36,6 +38,7 @@ pub struct TagChange {
 
 /// Changes a tag: `PATCH /v1/tags/{tag}`. It is made when it isn't there.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TagRule {
     /// The filter whose devices have it from now on, whatever becomes of them; null: none.
@@ -44,6 +47,7 @@ pub struct TagRule {
 
 /// A view: a filter with a name, which `view:NAME` stands for in other filters.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct View {
     /// Its name.
@@ -55,6 +59,7 @@ pub struct View {
 
 /// Changes all devices of a selection: `POST /v1/device-changes`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SelectionChange {
     /// Those that this filter lets through now.
@@ -69,6 +74,7 @@ pub struct SelectionChange {
 
 /// Size of a selection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Selected {
     /// Number of devices.
     pub devices: u64,
@@ -76,6 +82,7 @@ pub struct Selected {
 
 /// Which devices are counted: `GET /v1/facets`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct FacetQuery {
     /// Those that this filter lets through; left out: all.
@@ -88,6 +95,7 @@ pub const FACET_VALUES_MAX: usize = 100;
 
 /// Counts of a selection, each by frequency. Values that no device has are left out.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Facets {
     /// Number of devices.
     pub devices: u64,
@@ -105,6 +113,7 @@ pub struct Facets {
 
 /// One value of a facet.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct FacetValue {
     /// The value.
     pub value: String,

@@ -12,6 +12,7 @@ use crate::wire::task::RunStage;
 
 /// On which devices a task runs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TaskTargets {
     /// These, by name or id; stored by id.
@@ -34,6 +35,7 @@ pub const TASK_TIMEOUT_SECONDS_DEFAULT: u32 = 600;
 /// Definition of a task: the devices on which it runs, its times, its rate, and its end. Its rules are those
 /// of [`fleet::task::definition`](crate::fleet::task::definition).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TaskDefinition {
     /// For people; null: it has none.
@@ -117,6 +119,7 @@ impl TaskDefinition {
 
 /// Makes a task.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct NewTask {
     /// The application whose task it is.
     pub application: String,
@@ -147,6 +150,7 @@ fn definition<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TaskDefiniti
 
 /// A task that was made.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct CreatedTask {
     /// Its id.
     pub id: TaskId,
@@ -166,6 +170,7 @@ pub struct CreatedTask {
 named! {
     /// State of a task.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[serde(rename_all = "snake_case")]
     #[non_exhaustive]
     TaskState, else "a state of a task (active, done, cancelled or aborted)" {
@@ -182,6 +187,7 @@ named! {
 
 /// Which tasks are asked for.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TaskQuery {
     /// Only those that stand so.
@@ -200,6 +206,7 @@ pub struct TaskQuery {
 
 /// A task, in a list.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Task {
     /// Its id.
     pub id: TaskId,
@@ -230,6 +237,7 @@ pub struct Task {
 
 /// Number of runs in a state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RunCount {
     /// The state.
     pub state: RunState,
@@ -239,6 +247,7 @@ pub struct RunCount {
 
 /// One task, whole but for its runs.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TaskDetail {
     /// Its row of the list.
     #[serde(flatten)]
@@ -249,6 +258,7 @@ pub struct TaskDetail {
 
 /// Which runs are asked for; a task or a device has to be named.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct RunQuery {
     /// Only those of this task.
@@ -270,6 +280,7 @@ pub struct RunQuery {
 
 /// A run, in a list.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct TaskRun {
     /// Its id.
     pub id: RunId,
@@ -307,6 +318,7 @@ pub struct TaskRun {
 
 /// A device's report of a run that had ended for the server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct LateReport {
     /// Its stage, as the device said.
     pub stage: RunStage,
@@ -318,6 +330,7 @@ pub struct LateReport {
 
 /// One run, with what its program wrote.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct RunDetail {
     /// Its row of the list.
     #[serde(flatten)]
@@ -329,6 +342,7 @@ pub struct RunDetail {
 /// Output of a run's program: the first part and the last. Bytes that are not UTF-8 (RFC 3629) are shown as
 /// U+FFFD.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct WrittenOutput {
     /// The first part.
     pub head: String,

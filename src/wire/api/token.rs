@@ -20,6 +20,7 @@ pub const TOKEN_USES_MAX: u32 = 10_000_000;
 
 /// Asks for a join token.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct NewToken {
     /// Time for which it may be used, 1 to [`TOKEN_TTL_SECONDS_MAX`]; left out:
@@ -37,6 +38,7 @@ pub struct NewToken {
 
 /// Asks for a join token with which another machine takes a device's record over.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ReEnrolment {
     /// Time for which it may be used, 1 to [`TOKEN_TTL_SECONDS_MAX`]; left out:
@@ -46,6 +48,7 @@ pub struct ReEnrolment {
 
 /// Approves a device that waits: what is left out stays.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Approval {
     /// Its name from now on.
@@ -57,6 +60,7 @@ pub struct Approval {
 named! {
     /// Whether a join token still opens the door.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+    #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
     #[serde(rename_all = "snake_case")]
     #[non_exhaustive]
     TokenState {
@@ -73,6 +77,7 @@ named! {
 
 /// A join token, without its secret: that is shown once, when it is made.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Token {
     /// Names it.
     pub id: TokenId,
@@ -104,6 +109,7 @@ pub struct Token {
 
 /// A join token that has just been made.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct CreatedToken {
     /// The token as the list shows it.
     #[serde(flatten)]

@@ -16,6 +16,7 @@ pub const PASSWORD_BYTES_MAX: usize = 1_024;
 
 /// Asks for a user.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
     /// The name to sign in with, as the audit has it too.
@@ -29,6 +30,7 @@ pub struct NewUser {
 
 /// Changes a user's rights: at once, in sessions that are open, too.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct UserChange {
     /// Their role from now on; left out: as it is.
@@ -39,6 +41,7 @@ pub struct UserChange {
 
 /// A user.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct User {
     /// The name.
     pub name: String,
@@ -60,6 +63,7 @@ pub struct User {
 
 /// A user, with a one-time link that has just been made.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct UserLink {
     /// The user as the list shows them.
     #[serde(flatten)]
@@ -70,6 +74,7 @@ pub struct UserLink {
 
 /// Signs in: with a name, or, for the first time, with a one-time link, which sets the password.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SignIn {
     /// The user's name; left out with a link.
@@ -85,6 +90,7 @@ pub struct SignIn {
 
 /// Those who ask.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Session {
     /// The user's name; of others, what the audit calls them: `uid 0`, for instance.
     pub name: String,

@@ -10,6 +10,7 @@ use crate::wire::settings::SettingsReport;
 
 /// Answers why a device is in sync or not, and when it will be: `GET /v1/devices/{name or id}/why`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Why {
     /// For people: one paragraph.
     pub text: String,
@@ -19,6 +20,7 @@ pub struct Why {
 
 /// Settings of an application that are not as they should be.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct UnsettledSettings {
     /// The application.
     pub application: String,
@@ -30,6 +32,7 @@ pub struct UnsettledSettings {
 
 /// A device's wait for approval.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Waiting {
     /// Since when.
     pub since: Timestamp,
@@ -39,6 +42,7 @@ pub struct Waiting {
 
 /// Known facts about a device's way to the server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct WhyFacts {
     /// Its name.
     pub name: String,
