@@ -147,6 +147,17 @@ pub mod programs {
     pub use crate::client::cli::main as musterctl;
     #[cfg(feature = "musterd")]
     pub use crate::musterd::main as musterd;
+
+    /// The command lines of all programs, for what is written of them.
+    #[cfg(all(feature = "demo", feature = "internals"))]
+    #[must_use]
+    pub fn command_lines() -> [clap::Command; 3] {
+        [
+            crate::musterd::command_line(),
+            crate::agent::cli::command_line(),
+            crate::client::cli::command_line(),
+        ]
+    }
 }
 
 #[cfg(test)]

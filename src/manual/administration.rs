@@ -8,7 +8,8 @@
 //! `musterctl` speaks to the server through a socket that is for root and the server's user alone; the
 //! examples of the handbook leave `sudo` out. Another server than this machine's service is named with
 //! `--server unix:PATH` or in `MUSTER_SERVER`. Every command takes `--json` and `--help`. Exit codes: 0 done,
-//! 1 refused or not there, 2 bad usage.
+//! 1 refused or not there, 2 bad usage. `musterctl completion bash` prints what has a shell complete all of
+//! it, zsh and fish too.
 //!
 //! # Roles
 //!

@@ -39,6 +39,12 @@ impl Failure {
     }
 }
 
+/// The command line.
+#[cfg(all(feature = "demo", feature = "internals"))]
+pub(crate) fn command_line() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 /// Runs the program with these arguments, the first of which is its name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();

@@ -1,7 +1,7 @@
 //! musterctl as a user runs it, over a real Unix socket to the administration API on a real store.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::kit::admin::{AdminServer, ctl};
 use muster::machine::device_state::LinkRef;
@@ -399,4 +399,22 @@ fn every_list_of_json_ends_with_a_newline() {
         let text = server.ctl(&[object, &["--json"]].concat()).out;
         assert!(text.ends_with("}\n"), "{object:?}: {text:?}");
     }
+}
+
+#[test]
+fn bash_completes_commands_and_options() {
+    // Needs no server, whatever the environment says of one.
+    let made = ctl("nonsense", &["completion", "bash"]);
+    assert_eq!((made.code, made.err.as_str()), (0, ""));
+    let script = made.out;
+    let completed = |words: &str, last: usize| {
+        let ask = format!(
+            "COMP_WORDS=({words}) COMP_CWORD={last}\n_musterctl musterctl\necho \"${{COMPREPLY[@]}}\""
+        );
+        let bash = Command::new("bash").arg("-c").arg(format!("{script}\n{ask}")).output();
+        bash.map(|bash| String::from_utf8(bash.stdout).unwrap())
+    };
+    let Ok(commands) = completed("musterctl devi", 1) else { return crate::kit::skip::skipped("no bash") };
+    assert_eq!(commands.trim(), "device");
+    assert_eq!(completed("musterctl device list --wh", 3).unwrap().trim(), "--where");
 }

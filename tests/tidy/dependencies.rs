@@ -35,7 +35,9 @@ fn has_not(arguments: &str, wanted: &str, unwanted: &[&str]) {
 fn the_tools_come_only_with_themselves() {
     assert!(crates("--package muster-load").contains("hdrhistogram"));
     assert!(crates("--package muster-compare").contains("hdrhistogram"));
-    has_not("", "rusqlite", &["hdrhistogram", "muster-load", "muster-compare"]);
+    assert!(crates("--package muster-pages").contains("clap_mangen"));
+    let tools = ["hdrhistogram", "clap_mangen", "muster-load", "muster-compare", "muster-pages"];
+    has_not("", "rusqlite", &tools);
 }
 
 #[test]

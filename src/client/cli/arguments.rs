@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use super::api_token::ApiTokenCommand;
 use super::audit::AuditCommand;
@@ -104,6 +105,15 @@ $XDG_CONFIG_HOME/muster/tokens.json, mode 0600; MUSTER_API_TOKEN goes before it.
     #[command(after_help = "Examples:
   musterctl --server https://muster.example.org:13001 logout")]
     Logout,
+    /// A script that has a shell complete commands and options
+    #[command(after_help = "Examples:
+  musterctl completion bash > /etc/bash_completion.d/musterctl
+  musterctl completion zsh > ~/.zfunc/_musterctl
+  musterctl completion fish > ~/.config/fish/completions/musterctl.fish")]
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
     /// The audit: each change that was made or refused, and who asked for it
     #[command(subcommand)]
     Audit(AuditCommand),

@@ -55,6 +55,11 @@ enum Failure {
     Usage(String),
 }
 
+/// The command line.
+pub(crate) fn command_line() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 /// Runs `musterctl` with these arguments, the program's name first.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -84,6 +89,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
+    if let Command::Completion { shell } = arguments.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut command_line(), "musterctl", &mut script);
+        return Ok(io::stdout().write_all(&script)?);
+    }
     let server = match (arguments.server, std::env::var(SERVER_VARIABLE)) {
         (Some(server), _) => server,
         (None, Ok(text)) if !text.is_empty() => {
@@ -118,7 +128,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::User(command) => user::run(&mut client, &mut output, command),
         Command::Audit(command) => audit::run(&mut client, &mut output, &command),
         // Done above: they need no client that has signed in.
-        Command::Login(_) | Command::Logout => Ok(()),
+        Command::Login(_) | Command::Logout | Command::Completion { .. } => Ok(()),
         Command::Status => status::run(&mut client, &mut output),
     }
 }
