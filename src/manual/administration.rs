@@ -11,6 +11,16 @@
 //! 1 refused or not there, 2 bad usage. `musterctl completion bash` prints what has a shell complete all of
 //! it, zsh and fish too.
 //!
+//! # A fleet in files
+//!
+//! `musterctl apply -f DIR` reads every file below `DIR` whose name ends in `.toml`, compares all of it with
+//! the server, and makes the server as the files say: groups, views, tags by rule, policies and tasks
+//! (`musterctl apply --help` shows each). `--dry-run` only shows the differences. A task is known again by
+//! its name; one that is done is not done again. Without `--prune` nothing is removed; with it, policies,
+//! views and tags by rule that no file speaks of. A file that is not understood is named with its line, and
+//! then nothing is changed; when the server refuses something, those before it are made, and the next run
+//! goes on there.
+//!
 //! # Roles
 //!
 //! An API token lets a person or a program do what a role may, on one group and those below it:

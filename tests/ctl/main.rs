@@ -1,6 +1,7 @@
 //! `musterctl` as a user runs it, against an administration API whose devices follow a script.
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
+mod apply;
 mod audit;
 mod calls;
 mod commands;

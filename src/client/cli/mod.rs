@@ -5,6 +5,7 @@
 
 mod api_token;
 mod application;
+mod apply;
 mod arguments;
 mod audit;
 mod certificate;
@@ -129,6 +130,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Audit(command) => audit::run(&mut client, &mut output, &command),
         // Done above: they need no client that has signed in.
         Command::Login(_) | Command::Logout | Command::Completion { .. } => Ok(()),
+        Command::Apply { directory, dry_run, prune } => {
+            apply::run(&mut client, &mut output, &directory, dry_run, prune)
+        }
         Command::Status => status::run(&mut client, &mut output),
     }
 }

@@ -1,0 +1,160 @@
+//! A fleet that is kept in files.
+
+use std::path::Path;
+
+use crate::kit::admin::AdminServer;
+use muster::wire::settings::{Declaration, TaskKind};
+
+const SHOPS: &str = r#"
+[[group]]
+path = "/shops/berlin"
+interval_seconds = 900
+keep_connected = "on"
+
+[[tag]]
+name = "till"
+rule = "name:till-*"
+
+[[policy]]
+group = "/shops"
+application = "kiosk"
+locks = ["screen.url"]
+settings = { screen = { url = "https://a.example", lines = 3 } }
+"#;
+
+const TASKS: &str = r#"
+[[view]]
+name = "silent"
+where = "seen:>7d"
+
+[[task]]
+name = "nightly"
+application = "kiosk"
+kind = "restart"
+targets = { group = "/shops" }
+schedule = "cron 0 3 * * *"
+settings = { force = true }
+"#;
+
+fn write(directory: &Path, name: &str, text: &str) {
+    let file = directory.join(name);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, text).unwrap();
+}
+
+#[test]
+fn what_files_say_is_made_once_changed_where_it_differs_and_removed_when_asked() {
+    let (server, fleet) = (AdminServer::start(), tempfile::tempdir().unwrap());
+    write(fleet.path(), "shops.toml", SHOPS);
+    write(fleet.path(), "more/tasks.toml", TASKS);
+    write(fleet.path(), ".git/config.toml", "[[nonsense]]");
+    write(fleet.path(), "README.md", "no TOML");
+    let directory = fleet.path().to_str().unwrap();
+    let device = server.enrol("till-1");
+    let restart =
+        TaskKind { kind: "restart".into(), schema: String::new(), timeout_seconds: 600, is_repeatable: true };
+    let declaration = Declaration {
+        application: "kiosk".into(),
+        takes_settings: true,
+        settings_schema: String::new(),
+        kinds: vec![restart],
+    };
+    server.declare(device, declaration);
+    server.done(&["group", "create", "/shops"]);
+    server.done(&["device", "set", "till-1", "--group", "/shops"]);
+
+    let shown = server.done(&["apply", "-f", directory, "--dry-run"]);
+    let lines: Vec<_> = shown.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(
+        lines,
+        [
+            "+ group /shops/berlin",
+            "+ view silent",
+            "+ tag till",
+            "+ policy kiosk on /shops",
+            "+ task nightly",
+            "5 changes would be made; nothing was changed"
+        ]
+    );
+    assert!(shown.contains("    screen.url = \"https://a.example\"\n"), "{shown}");
+    assert_eq!(server.json(&["policy", "list"]), serde_json::json!([]));
+
+    write(fleet.path(), "unknown.toml", "[[policy]]\ngroup = '/'\napplication = 'none'\nsettings = {}\n");
+    let said = server.ctl(&["apply", "-f", directory]);
+    assert!(said.code == 1 && said.err.contains("policy none on /: "), "{}", said.err);
+    assert!(said.err.contains("(4 changes made before that)"), "{}", said.err);
+    std::fs::remove_file(fleet.path().join("unknown.toml")).unwrap();
+    assert!(server.done(&["apply", "-f", directory]).ends_with("\n1 change made\n"), "it goes on");
+    let policy = server.json(&["policy", "show", "--group", "/shops", "--application", "kiosk"]);
+    assert_eq!(
+        (&policy["settings"]["screen"]["lines"], &policy["locks"][0]),
+        (&3.into(), &"screen.url".into())
+    );
+    assert_eq!(server.json(&["tag", "list"])[0]["rule"], "name:till-*");
+    assert_eq!(server.json(&["task", "list"])[0]["name"], "nightly");
+    assert_eq!(server.done(&["apply", "-f", directory]), "the server has all that the files say\n");
+
+    // Somebody changes the files, somebody else the server.
+    write(fleet.path(), "shops.toml", &SHOPS.replace("lines = 3", "rows = 4").replace("900", "600"));
+    write(fleet.path(), "more/tasks.toml", &TASKS.replace("force = true", "force = false"));
+    server.done(&["view", "save", "old", "seen:>30d"]);
+    server.done(&["tag", "rule", "till", "name:kasse-*"]);
+    let made = server.done(&["apply", "-f", directory]);
+    let expected = "~ group /shops/berlin
+    interval_seconds: 900 -> 600
+~ tag till
+    rule: \"name:kasse-*\" -> \"name:till-*\"
+~ policy kiosk on /shops
+    screen.rows = 4
+    screen.lines: 3 -> nothing
+~ task nightly
+    settings.force: true -> false
+4 changes made; not in the files, and left alone: 1 thing (--prune removes that)
+";
+    assert_eq!(made, expected);
+    let tasks = server.json(&["task", "list"]);
+    let mut states: Vec<_> =
+        tasks.as_array().unwrap().iter().map(|task| task["state"].as_str().unwrap()).collect();
+    states.sort_unstable();
+    assert_eq!(states, ["active", "cancelled"], "the new one takes its place");
+
+    let pruned = server.json(&["apply", "-f", directory, "--prune"]);
+    assert_eq!(
+        pruned,
+        serde_json::json!([{"action": "remove", "kind": "view", "name": "old", "details": []}])
+    );
+    assert_eq!(server.json(&["view", "list"]).as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_wrong_file_is_named_with_its_line_and_nothing_is_changed() {
+    let (server, fleet) = (AdminServer::start(), tempfile::tempdir().unwrap());
+    let directory = fleet.path().to_str().unwrap();
+    let refused = |text: &str| {
+        write(fleet.path(), "b.toml", text);
+        let said = server.refused(2, &["apply", "-f", directory]);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        said
+    };
+    assert!(server.refused(2, &["apply", "-f", directory]).contains("has no file whose name ends in .toml"));
+    write(fleet.path(), "a.toml", SHOPS);
+    for (text, what) in [
+        ("[[group]]\npath = 7\n", "b.toml:2: invalid type: integer"),
+        ("[[group]]\nname = \"/x\"\n", "b.toml:2: unknown field `name`"),
+        ("[[tag]]\nname = \"till\"\nrule = \"os:debian\"\n", "tag till is in"),
+        ("[[view]]\nname = \"x\"\nwhere = \"colour:red\"\n", "view x: "),
+        (
+            "[[policy]]\ngroup = \"/\"\napplication = \"a\"\nsettings = { since = 2026-01-01 }\n",
+            "a date stands in quotes",
+        ),
+        (
+            "[[policy]]\ngroup = \"/\"\napplication = \"a\"\nlocks = [\"b\"]\nsettings = { c = 1 }\n",
+            "policy a on /: ",
+        ),
+        ("[[task]]\napplication = \"a\"\nkind = \"b\"\ntargets = \"all\"\n", "has no name"),
+    ] {
+        let said = refused(text);
+        assert!(said.contains(what) && said.contains("b.toml"), "{said}");
+    }
+    assert_eq!(server.json(&["group", "list"]).as_array().unwrap().len(), 1, "the root alone");
+}
