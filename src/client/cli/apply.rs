@@ -6,8 +6,9 @@
 mod files;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::PathBuf;
 
+use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -21,6 +22,53 @@ use crate::wire::api::{
 use crate::wire::id::TaskId;
 use crate::wire::units::count;
 use files::{Wanted, WantedPolicy};
+
+/// Directory of the files, and how far its word goes.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  musterctl apply -f fleet --dry-run
+  musterctl apply -f fleet --prune
+
+All files of the directory and its folders whose names end in .toml are read:
+
+  [[group]]
+  path = '/shops/berlin'
+  interval_seconds = 900
+
+  [[view]]
+  name = 'silent'
+  where = 'seen:>7d'
+
+  [[tag]]
+  name = 'till'
+  rule = 'name:till-*'
+
+  [[policy]]
+  group = '/shops'
+  application = 'kiosk'
+  locks = ['url']
+  settings = { url = 'https://example.org' }
+
+  [[task]]
+  name = 'nightly backup'
+  application = 'backup'
+  kind = 'run'
+  targets = { group = '/shops' }
+  schedule = 'cron 0 3 * * *'
+
+A task is known again by its name: another definition takes its place, and one that is done is not done again.
+Devices learn of policies as with 'policy set'.")]
+pub(super) struct ApplyArguments {
+    /// The directory
+    #[arg(short = 'f', long = "file", value_name = "DIR")]
+    directory: PathBuf,
+    /// Only say what would be changed
+    #[arg(long)]
+    dry_run: bool,
+    /// Remove policies, views and tags by rule that no file speaks of
+    #[arg(long)]
+    prune: bool,
+}
 
 /// A difference between the files and the server.
 #[derive(Serialize, Debug)]
@@ -50,18 +98,16 @@ enum Work {
 pub(super) fn run(
     client: &mut Client,
     output: &mut Output,
-    directory: &Path,
-    dry_run: bool,
-    prune: bool,
+    ApplyArguments { directory, dry_run, prune }: &ApplyArguments,
 ) -> Result<(), Failure> {
     let wanted = files::read(directory)?;
     let (mut changes, beyond) = compare(client, wanted)?;
-    let left = if prune { 0 } else { beyond.len() };
-    if prune {
+    let left = if *prune { 0 } else { beyond.len() };
+    if *prune {
         changes.extend(beyond);
     }
     for (made, change) in changes.iter().enumerate() {
-        if !dry_run {
+        if !*dry_run {
             carry_out(client, &change.work).map_err(|error| {
                 let before = count(made as u64, "change");
                 let name = plain(&change.name);
@@ -82,7 +128,7 @@ pub(super) fn run(
     if output.is_json {
         return output.json(&changes);
     }
-    let done = match (changes.is_empty(), dry_run) {
+    let done = match (changes.is_empty(), *dry_run) {
         (true, _) => "the server has all that the files say".to_owned(),
         (false, true) => {
             format!("{} would be made; nothing was changed", count(changes.len() as u64, "change"))

@@ -1,12 +1,12 @@
 //! The command line of `musterctl`.
 
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::api_token::ApiTokenCommand;
+use super::apply::ApplyArguments;
 use super::audit::AuditCommand;
 use super::certificate::CertificateCommand;
 use super::login::LoginArguments;
@@ -107,50 +107,7 @@ $XDG_CONFIG_HOME/muster/tokens.json, mode 0600; MUSTER_API_TOKEN goes before it.
   musterctl --server https://muster.example.org:13001 logout")]
     Logout,
     /// Have the server be as files say: groups, views, tags, policies and tasks, in TOML
-    #[command(after_help = "Examples:
-  musterctl apply -f fleet --dry-run
-  musterctl apply -f fleet --prune
-
-All files of the directory and its folders whose names end in .toml are read:
-
-  [[group]]
-  path = '/shops/berlin'
-  interval_seconds = 900
-
-  [[view]]
-  name = 'silent'
-  where = 'seen:>7d'
-
-  [[tag]]
-  name = 'till'
-  rule = 'name:till-*'
-
-  [[policy]]
-  group = '/shops'
-  application = 'kiosk'
-  locks = ['url']
-  settings = { url = 'https://example.org' }
-
-  [[task]]
-  name = 'nightly backup'
-  application = 'backup'
-  kind = 'run'
-  targets = { group = '/shops' }
-  schedule = 'cron 0 3 * * *'
-
-A task is known again by its name: another definition takes its place, and one that is done is not done again.
-Devices learn of policies as with 'policy set'.")]
-    Apply {
-        /// The directory
-        #[arg(short = 'f', long = "file", value_name = "DIR")]
-        directory: PathBuf,
-        /// Only say what would be changed
-        #[arg(long)]
-        dry_run: bool,
-        /// Remove policies, views and tags by rule that no file speaks of
-        #[arg(long)]
-        prune: bool,
-    },
+    Apply(ApplyArguments),
     /// A script that has a shell complete commands and options
     #[command(after_help = "Examples:
   musterctl completion bash > /etc/bash_completion.d/musterctl

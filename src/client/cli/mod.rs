@@ -130,9 +130,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Audit(command) => audit::run(&mut client, &mut output, &command),
         // Done above: they need no client that has signed in.
         Command::Login(_) | Command::Logout | Command::Completion { .. } => Ok(()),
-        Command::Apply { directory, dry_run, prune } => {
-            apply::run(&mut client, &mut output, &directory, dry_run, prune)
-        }
+        Command::Apply(asked) => apply::run(&mut client, &mut output, &asked),
         Command::Status => status::run(&mut client, &mut output),
     }
 }
