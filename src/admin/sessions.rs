@@ -47,6 +47,7 @@ pub(super) async fn begin(
         role: signed_in.grant.role,
         group: signed_in.grant.group,
         expires_at: Some(signed_in.expires_at.into()),
+        certificate_sha256: shared.context.certificates.hash().to_string(),
     };
     Ok((session, set_cookie(&URL_SAFE_NO_PAD.encode(secret), SESSION_MILLISECONDS_MAX / 1_000)))
 }
@@ -125,13 +126,14 @@ pub(super) async fn create_token(
 }
 
 pub(super) async fn show(
-    May { scope, .. }: May<See>,
+    May { shared, scope, .. }: May<See>,
     Extension(caller): Extension<Caller>,
 ) -> Answer<Session> {
     let grant = scope.grant().clone();
     let name = caller.actor.strip_prefix("user ").unwrap_or(&caller.actor).to_owned();
     let expires_at = caller.session.map(|(_, expires_at)| expires_at.into());
-    Ok(Json(Session { name, role: grant.role, group: grant.group, expires_at }))
+    let certificate_sha256 = shared.context.certificates.hash().to_string();
+    Ok(Json(Session { name, role: grant.role, group: grant.group, expires_at, certificate_sha256 }))
 }
 
 pub(super) async fn remove(

@@ -34,14 +34,16 @@ pub(super) struct Connection {
     address: Address,
     /// The value of `Authorization`, when somebody has signed in.
     authorization: Option<HeaderValue>,
-    /// TLS with the server that the API token names.
-    tls: Option<ClientTls>,
+    /// TLS with the server that the API token names, and its certificate.
+    tls: Option<(ClientTls, CertificateHash)>,
+    /// The server shows another certificate than that, and that one's key vouches for it.
+    is_vouched_for: bool,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Connection {
     pub(super) fn new(address: Address) -> Self {
-        Self { address, authorization: None, tls: None, sender: None }
+        Self { address, authorization: None, tls: None, is_vouched_for: false, sender: None }
     }
 
     pub(super) fn sign_in(&mut self, token: &ApiTokenText) {
@@ -53,7 +55,13 @@ impl Connection {
     }
 
     pub(super) fn expect(&mut self, certificate: CertificateHash) {
-        self.tls = ClientTls::of_administrator(ExpectedServer::Hash(certificate)).ok();
+        let tls = ClientTls::of_administrator(ExpectedServer::Hash(certificate)).ok();
+        self.tls = tls.map(|tls| (tls, certificate));
+    }
+
+    /// Whether the server shows another certificate than the one that is expected, whose key vouches for it.
+    pub(super) fn is_vouched_for(&self) -> bool {
+        self.is_vouched_for
     }
 
     pub(super) fn address(&self) -> &Address {
@@ -149,18 +157,21 @@ impl Connection {
         sender.send_request(request).await.map_err(SendError::Http)
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, SendError> {
+    async fn connect(&mut self) -> Result<SendRequest<Full<Bytes>>, SendError> {
         let authority = match &self.address {
             Address::Socket(path) => {
                 return open(UnixStream::connect(path).await.map_err(SendError::Connect)?).await;
             }
             Address::Network(authority) => authority,
         };
-        let tls = self.tls.as_ref().ok_or(SendError::NotSignedIn)?;
+        let (tls, expected) = self.tls.as_ref().ok_or(SendError::NotSignedIn)?;
         let stream = TcpStream::connect(authority).await.map_err(SendError::Connect)?;
         stream.set_nodelay(true).map_err(SendError::Connect)?;
         let connector = TlsConnector::from(tls.config());
-        open(connector.connect(tls.name(), stream).await.map_err(SendError::Tls)?).await
+        let stream = connector.connect(tls.name(), stream).await.map_err(SendError::Tls)?;
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        self.is_vouched_for = chain.first().is_some_and(|own| CertificateHash::of(own) != *expected);
+        open(stream).await
     }
 
     async fn refusal(&mut self, response: Response<Incoming>) -> ClientError {

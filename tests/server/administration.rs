@@ -118,6 +118,17 @@ fn only_the_server_that_the_token_names_is_spoken_to_and_a_rotation_is_followed(
     scene.server.ctl(&["certificate", "switch"]);
     assert_ne!(scene.server.status().certificate_sha256, before);
     assert!(scene.client(&token).status().is_ok(), "the old key vouches for the new one");
+    // musterctl keeps the new one as soon as it has met it, and needs no other token when the old one goes.
+    assert_eq!(scene.ctl(&["login"], &format!("{token}\n")).code, 0);
+    let kept = scene.directory.path().join("home/.config/muster/tokens.json");
+    let names_the_old_one = || std::fs::read_to_string(&kept).unwrap().contains(&token.to_string());
+    assert!(names_the_old_one());
+    assert_eq!(scene.ctl(&["status"], "").code, 0);
+    assert!(!names_the_old_one());
+    scene.server.ctl(&["certificate", "retire"]);
+    assert!(scene.client(&token).status().is_err(), "nothing leads to the new one any more");
+    let after = scene.ctl(&["status"], "");
+    assert_eq!((after.code, after.err.as_str()), (0, ""));
 }
 
 #[test]

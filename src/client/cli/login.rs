@@ -11,7 +11,7 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use super::Failure;
-use super::output::Output;
+use super::output::{Output, plain};
 use crate::client::{Address, Client};
 use crate::wire::api::SignIn;
 use crate::wire::id::CertificateHash;
@@ -194,6 +194,35 @@ pub(super) fn login(server: Address, output: &mut Output, asked: &LoginArguments
         let (role, group) = (session.role, &session.group);
         format!("signed in at {server}, {role} on {group}; the API token is kept in {}", path.display())
     })
+}
+
+/// When the server has another certificate than the token names, for which that vouches, as during a rotation
+/// of its key: what is kept names the new one from now on, so that it stays good when the old one is retired.
+pub(super) fn follow(client: &mut Client, token: &ApiTokenText) {
+    if let Err(failure) = try_to_follow(client, token) {
+        let text = format!(
+            "the server's new certificate is not kept, so the token ends with the old one: {failure}"
+        );
+        let _ = writeln!(io::stderr(), "musterctl: {}", plain(&text));
+    }
+}
+
+fn try_to_follow(client: &mut Client, token: &ApiTokenText) -> Result<(), Failure> {
+    if !client.connection.is_vouched_for() {
+        return Ok(());
+    }
+    let certificate = client.session()?.certificate_sha256.parse();
+    let certificate = certificate.map_err(|error| Failure::NotReached(format!("{error}")))?;
+    let (path, server) = (kept_in()?, client.connection.address().to_string());
+    let mut tokens = read(&path)?;
+    // One that stays the same has [tls] files shown in front of it; another token is of the environment.
+    if certificate == token.server_certificate || tokens.get(&server) != Some(&token.to_string()) {
+        return Ok(());
+    }
+    let mut followed = token.clone();
+    followed.server_certificate = certificate;
+    tokens.insert(server, followed.to_string());
+    write(&path, &tokens)
 }
 
 /// Forgets the token of a server. It stays good until it is revoked.

@@ -110,27 +110,35 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let token = login::token_for(&server)?;
     let mut client = Client::new(server)?;
-    if let Some(token) = token {
-        client.sign_in(&token);
+    if let Some(token) = &token {
+        client.sign_in(token);
     }
-    match arguments.command {
-        Command::Token(command) => token::run(&mut client, &mut output, command),
-        Command::Device(command) => device::run(&mut client, &mut output, command),
-        Command::Application(command) => application::run(&mut client, &mut output, command),
-        Command::Event(command) => event::run(&mut client, &mut output, command),
-        Command::Tag(command) => tag::run(&mut client, &mut output, command),
-        Command::View(command) => tag::run_view(&mut client, &mut output, command),
-        Command::Group(command) => group::run(&mut client, &mut output, command),
-        Command::Policy(command) => policy::run(&mut client, &mut output, command),
-        Command::Settings(command) => policy::run_settings(&mut client, &mut output, command),
-        Command::Task(command) => task::run(&mut client, &mut output, command),
-        Command::Certificate(command) => certificate::run(&mut client, &mut output, command),
-        Command::ApiToken(command) => api_token::run(&mut client, &mut output, command),
-        Command::User(command) => user::run(&mut client, &mut output, command),
-        Command::Audit(command) => audit::run(&mut client, &mut output, &command),
+    let done = command(&mut client, &mut output, arguments.command);
+    if let Some(token) = token {
+        login::follow(&mut client, &token);
+    }
+    done
+}
+
+fn command(client: &mut Client, output: &mut Output, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Token(command) => token::run(client, output, command),
+        Command::Device(command) => device::run(client, output, command),
+        Command::Application(command) => application::run(client, output, command),
+        Command::Event(command) => event::run(client, output, command),
+        Command::Tag(command) => tag::run(client, output, command),
+        Command::View(command) => tag::run_view(client, output, command),
+        Command::Group(command) => group::run(client, output, command),
+        Command::Policy(command) => policy::run(client, output, command),
+        Command::Settings(command) => policy::run_settings(client, output, command),
+        Command::Task(command) => task::run(client, output, command),
+        Command::Certificate(command) => certificate::run(client, output, command),
+        Command::ApiToken(command) => api_token::run(client, output, command),
+        Command::User(command) => user::run(client, output, command),
+        Command::Audit(command) => audit::run(client, output, &command),
         // Done above: they need no client that has signed in.
         Command::Login(_) | Command::Logout | Command::Completion { .. } => Ok(()),
-        Command::Apply(asked) => apply::run(&mut client, &mut output, &asked),
-        Command::Status => status::run(&mut client, &mut output),
+        Command::Apply(asked) => apply::run(client, output, &asked),
+        Command::Status => status::run(client, output),
     }
 }

@@ -100,6 +100,8 @@ pub struct Session {
     pub group: String,
     /// When the session is over, however much it is used; null: they did not sign in with a password.
     pub expires_at: Option<Timestamp>,
+    /// SHA-256 of the server's own certificate, as tokens and links have it; hexadecimal.
+    pub certificate_sha256: String,
 }
 
 impl fmt::Debug for UserLink {
