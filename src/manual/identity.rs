@@ -85,6 +85,11 @@
 //! pinned, signs a voucher for the key in the files, at each start and whenever the files change. So an
 //! ACME client may renew them every 60 days, with the same key or another, and no device notices.
 //!
+//! `[admin] certificate` and `key` do the same for the administrators' port, for browsers: there the file's
+//! further certificates are shown, too. `musterctl` needs nothing for it, neither a file of an authority nor
+//! another hash: the voucher leads from the certificate that its token names to that of the files, which may
+//! so be renewed as often as one likes.
+//!
 //! A key, or a passphrase (below), that others can read is refused, at the start, at a reload and by
 //! `check-config`: as with PostgreSQL, the file has mode 0600, or 0640 when it belongs to root, so that a
 //! service reads it by its group. A running server goes on with the files that it has.

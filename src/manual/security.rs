@@ -34,7 +34,7 @@
 //! | the recovery key (it is not on the server) | posing as the server for good | `musterd recovery-key create` makes another one; devices forget the stolen one with their next sync |
 //! | the authority's key (`ca-key.pem`) | being any device of the fleet: the server lets in what its authority has signed for a device that is there. Not the server: devices compare its certificate, not who signed it | it lies beside the server's key, so act as for that: `recovery-key use` makes another authority |
 //! | the server's secret (`server-secret.pem`) | forging datagrams: waking devices, and notices that one has shut down, until its next connection. With the database also reading TLS sessions' tickets of the last day and a half | `musterctl certificate rotate-secret`, and `retire` once devices have the new keys; with the server's key stolen, too, as for that |
-//! | the key of `[tls]` files | posing as the server, as long as its voucher is good | a rotation: the voucher is by the server's own key |
+//! | the key of `[tls]` or `[admin]` files | posing as the server, as long as its voucher is good | a rotation: the voucher is by the server's own key |
 //! | the database alone (`store/`) | reading names, groups, inventories, settings and results, which may hold secrets of applications. Tokens and sessions are stored as hashes; each guess of a password takes 19 MiB and some 20 ms; certificates are public | settings that hold secrets are changed |
 //! | the event log alone (`journal/`) | reading the events | |
 //!

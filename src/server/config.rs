@@ -146,6 +146,21 @@ pub struct AdminConfig {
     /// user; `None`: none.
     #[serde(deserialize_with = "address::<ADMIN_PORT, _, _>")]
     pub listen: Option<SocketAddr>,
+    /// PEM file of the certificate that administrators are shown, and those that lead to its authority;
+    /// `None`: that of `[tls]`, or the server's own.
+    #[serde(deserialize_with = "configuration::path")]
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its private key.
+    #[serde(deserialize_with = "configuration::path")]
+    pub key: Option<PathBuf>,
+}
+
+impl AdminConfig {
+    /// The files of the certificate.
+    #[must_use]
+    pub fn tls(&self) -> TlsConfig {
+        TlsConfig { certificate: self.certificate.clone(), key: self.key.clone() }
+    }
 }
 
 /// A certificate of another authority than the server's own. Devices accept it because the server's own key
@@ -168,13 +183,14 @@ impl TlsConfig {
         self.certificate.as_deref().zip(self.key.as_deref())
     }
 
-    fn check(&self, source: Source<'_>) -> Result<(), ConfigError> {
+    fn check(&self, section: &str, source: Source<'_>) -> Result<(), ConfigError> {
         let (key, other) = match (&self.certificate, &self.key) {
-            (Some(_), None) => ("tls.certificate", "key"),
-            (None, Some(_)) => ("tls.key", "certificate"),
+            (Some(_), None) => ("certificate", "key"),
+            (None, Some(_)) => ("key", "certificate"),
             _ => return Ok(()),
         };
-        Err(source.wrong(key, &format!("needs its counterpart: set {other} in [tls], too")))
+        let why = format!("needs its counterpart: set {other} in [{section}], too");
+        Err(source.wrong(&format!("{section}.{key}"), &why))
     }
 }
 
@@ -409,7 +425,8 @@ impl Config {
         let config = Self::from(source.parse::<File>()?);
         config.journal.check(source)?;
         config.backup.check(source)?;
-        config.tls.check(source)?;
+        config.tls.check("tls", source)?;
+        config.admin.tls().check("admin", source)?;
         Ok(config)
     }
 
@@ -466,9 +483,11 @@ impl Config {
         // A fault of a directory is a fault of everything in it.
         problems.truncate(1);
         problems.extend(self.check_admin_socket().err());
-        if let Some((certificate, key)) = self.tls.files() {
-            problems.extend(check_file("tls.certificate", certificate).err());
-            problems.extend(check_private("tls.key", key).err());
+        for (section, tls) in [("tls", &self.tls), ("admin", &self.admin.tls())] {
+            if let Some((certificate, key)) = tls.files() {
+                problems.extend(check_file(&format!("{section}.certificate"), certificate).err());
+                problems.extend(check_private(&format!("{section}.key"), key).err());
+            }
         }
         if let Some(path) = self.identity.passphrase_path() {
             problems.extend(check_private("identity.passphrase_file", path).err());
@@ -515,6 +534,8 @@ impl Config {
         note!(workers, "server.workers", needs_restart);
         note!(admin.socket, "admin.socket", needs_restart);
         note!(admin.listen, "admin.listen", needs_restart);
+        note!(admin.certificate, "admin.certificate", applied);
+        note!(admin.key, "admin.key", applied);
         note!(links.max, "links.max", applied);
         note!(links.handshakes_per_second, "links.handshakes_per_second", applied);
         note!(links.handshake_deadline, "links.handshake_deadline", applied);
@@ -552,6 +573,11 @@ impl Config {
             journal: JournalConfig { segment_bytes: self.journal.segment_bytes, ..new.journal.clone() },
             backup: new.backup.clone(),
             tls: new.tls.clone(),
+            admin: AdminConfig {
+                certificate: new.admin.certificate.clone(),
+                key: new.admin.key.clone(),
+                ..self.admin.clone()
+            },
             log_level: new.log_level,
             ..self.clone()
         }

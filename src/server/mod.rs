@@ -270,14 +270,14 @@ impl Server {
     /// not changed.
     ///
     /// # Errors
-    /// When the store can't be asked for the devices that a new interval concerns, or the `[tls]` files can't
-    /// be used; the old configuration is in force then.
+    /// When the store can't be asked for the devices that a new interval concerns, or the files of `[tls]` or
+    /// `[admin]` can't be used; the old configuration is in force then.
     pub fn reload(&mut self, new: &Config) -> Result<ReloadDiff, ServerError> {
         let diff = self.config.reload_diff(new);
         let config = self.config.reloaded(new);
         // First, as it may be refused: then nothing has changed. Also when the names are the same, as what is
         // in the files may not be.
-        self.presented.configure(&config.tls)?;
+        self.presented.configure(&config)?;
         self.store.devices().set_default_interval(event_log::seconds(config.sync.interval))?;
         self.archive.set_retention(warnings::retention(&config.journal));
         self.journal.set_retention(Some(event_log::retention(&config.journal)))?;

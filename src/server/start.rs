@@ -170,7 +170,7 @@ impl Parts {
         let tickets = TicketRounds::start(store.clone(), identity.clone(), clock.known())?;
         let (shown, key) = (identity.chain(), identity.server_private_key_der());
         let tls = ServerTls::new(&shown[0], &key, backend.members.clone())?.with_tickets(tickets.keys());
-        let presented = Arc::new(Presented::new(identity.clone(), tls.clone(), &config.tls)?);
+        let presented = Arc::new(Presented::new(identity.clone(), tls.clone(), config)?);
         let mut reactors = Vec::new();
         for (number, listener) in (0u8..).zip(listeners) {
             reactors.push(Reactor::new(
@@ -278,10 +278,8 @@ impl Parts {
         trusted.begin()?;
         let links_max = Arc::new(AtomicU64::new(sizes.links_max));
         let persistent_max = Arc::new(AtomicU64::new(sizes.persistent_max));
-        let network = match config.admin.listen {
-            Some(address) => Some(Network { address, tls: presented.to_administrators()? }),
-            None => None,
-        };
+        let to_network = |address| Network { address, tls: presented.to_administrators() };
+        let network = config.admin.listen.map(to_network);
         let context = AdminContext {
             backups,
             network,

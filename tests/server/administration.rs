@@ -2,7 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::kit::admin::Ran;
@@ -18,14 +20,22 @@ pub(crate) struct Scene {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) server: Musterd,
     pub(crate) port: SocketAddr,
+    /// Certificates that the port showed last, DER.
+    shown: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Scene {
     pub(crate) fn new() -> Self {
+        Self::with(|_| String::new())
+    }
+
+    /// With these settings of the port besides.
+    fn with(settings: impl FnOnce(&Path) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path());
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let server = Musterd::start(directory.path(), &format!("[admin]\nlisten = \"{port}\"\n"));
-        Self { directory, server, port }
+        let server = Musterd::start(directory.path(), &format!("[admin]\nlisten = \"{port}\"\n{settings}"));
+        Self { directory, server, port, shown: Mutex::default() }
     }
 
     pub(crate) fn root(&self) -> Client {
@@ -66,7 +76,15 @@ impl Scene {
         let _ = stream.write_all(text.as_bytes());
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
+        *self.shown.lock().unwrap() =
+            connection.peer_certificates().unwrap_or_default().iter().map(|one| one.to_vec()).collect();
         String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// The certificates that the port shows.
+    fn shown(&self) -> Vec<Vec<u8>> {
+        self.say("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        self.shown.lock().unwrap().clone()
     }
 }
 
@@ -129,6 +147,54 @@ fn only_the_server_that_the_token_names_is_spoken_to_and_a_rotation_is_followed(
     assert!(scene.client(&token).status().is_err(), "nothing leads to the new one any more");
     let after = scene.ctl(&["status"], "");
     assert_eq!((after.code, after.err.as_str()), (0, ""));
+}
+
+/// Writes a certificate with its key, and another certificate behind it; both of them, DER.
+fn write_files(directory: &Path) -> [Vec<u8>; 2] {
+    use std::os::unix::fs::PermissionsExt as _;
+    let made =
+        [(); 2].map(|()| rcgen::generate_simple_self_signed(["muster.example.org".to_owned()]).unwrap());
+    let (certificate, key) = (directory.join("port.pem"), directory.join("port.key"));
+    std::fs::write(&key, made[0].signing_key.serialize_pem()).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(&certificate, made.each_ref().map(|one| one.cert.pem()).concat()).unwrap();
+    made.map(|one| one.cert.der().to_vec())
+}
+
+#[test]
+fn administrators_see_the_certificate_of_the_files_and_need_no_other_token() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut written = None;
+    let scene = Scene::with(|directory| {
+        written = Some(write_files(directory));
+        let (certificate, key) = (directory.join("port.pem"), directory.join("port.key"));
+        format!("certificate = {certificate:?}\nkey = {key:?}\n")
+    });
+    let token = scene.token(Role::Administrator, None);
+    let [own, further] = written.unwrap();
+    let shown = scene.shown();
+    assert_eq!((shown.first(), shown.last()), (Some(&own), Some(&further)));
+    assert!(scene.client(&token).status().is_ok(), "the server's own key vouches for it");
+    assert_eq!(scene.ctl(&["login"], &format!("{token}\n")).code, 0);
+    let status = scene.server.ctl(&["certificate", "status"]);
+    assert_eq!(status["files_sha256"], serde_json::Value::Null, "devices see the server's own");
+    // Renewed, with another key.
+    let [renewed, _] = write_files(scene.directory.path());
+    scene.server.hang_up();
+    eventually("the renewed one is shown", || scene.shown().first() == Some(&renewed));
+    assert_eq!(scene.ctl(&["status"], "").code, 0);
+    // A key that others can read is none.
+    write_files(scene.directory.path());
+    let key = scene.directory.path().join("port.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    scene.server.hang_up();
+    let log = scene.directory.path().join("musterd.log");
+    eventually("it is refused", || std::fs::read_to_string(&log).unwrap().contains("which [admin] names"));
+    assert_eq!(scene.shown().first(), Some(&renewed));
+    // The key of a rotation vouches anew.
+    scene.server.ctl(&["certificate", "prepare"]);
+    scene.server.ctl(&["certificate", "switch"]);
+    assert!(scene.client(&token).status().is_ok());
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub use client::{ClientIdentity, ClientTls, ExpectedServer};
 pub use error::{Blame, ChannelError};
 pub use handover::ServerHandshake;
 #[cfg(feature = "server")]
-pub use pem::{certificate_from_pem, private_key_from_pem};
+pub use pem::{certificate_from_pem, further_certificates_from_pem, private_key_from_pem};
 #[cfg(test)]
 pub(crate) use rustls::server::ProducesTickets;
 #[cfg(feature = "server")]

@@ -13,6 +13,15 @@ pub fn certificate_from_pem(text: &[u8]) -> Result<Vec<u8>, String> {
     first.map(|certificate| certificate.to_vec()).map_err(|error| error.to_string())
 }
 
+/// The certificates of a text behind the first, DER: those that lead to an authority.
+///
+/// # Errors
+/// In words: why one can't be read.
+pub fn further_certificates_from_pem(text: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let further = CertificateDer::pem_slice_iter(text).skip(1);
+    further.map(|one| one.map(|one| one.to_vec()).map_err(|error| error.to_string())).collect()
+}
+
 /// The first private key in a text: PKCS #8, PKCS #1 or SEC 1, DER.
 ///
 /// # Errors

@@ -43,18 +43,30 @@ pub struct ServerTls {
     shown: Arc<Shown>,
 }
 
-/// The server's end of administrators' connections: shows the same certificate, speaks HTTP, and asks nobody
-/// for a certificate.
+/// The server's end of administrators' connections: shows a certificate of its own, speaks HTTP, and asks
+/// nobody for one.
 #[cfg(feature = "server")]
 #[derive(Clone, Debug)]
-pub struct AdminTls(Arc<ServerConfig>);
+pub struct AdminTls {
+    config: Arc<ServerConfig>,
+    shown: Arc<Shown>,
+}
 
 #[cfg(feature = "server")]
 impl AdminTls {
     /// The library's configuration.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.config)
+    }
+
+    /// As [`ServerTls::show`], to administrators.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn show(&self, chain: Vec<Vec<u8>>, private_key: &[u8]) -> Result<(), ChannelError> {
+        *self.shown.0.write() = certified(chain, private_key)?;
+        Ok(())
     }
 }
 
@@ -132,21 +144,22 @@ impl ServerTls {
         Self { config: Arc::new(config), shown: self.shown }
     }
 
-    /// For administrators. They are shown what is shown later, too.
+    /// For administrators. They are shown the same until another certificate is shown to them.
     ///
     /// # Errors
     /// When the library can't be set up.
     #[cfg(feature = "server")]
     pub fn of_administrators(&self) -> Result<AdminTls, ChannelError> {
+        let shown = Arc::new(Shown(RwLock::new(self.shown.0.read().clone())));
         let mut config = ServerConfig::builder_with_provider(signature::provider())
             .with_protocol_versions(&[&version::TLS13])
             .map_err(|error| ChannelError::Configuration(error.to_string()))?
             .with_no_client_auth()
-            .with_cert_resolver(self.shown.clone());
+            .with_cert_resolver(shown.clone());
         config.alpn_protocols = vec![super::HTTP.to_vec()];
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(AdminTls(Arc::new(config)))
+        Ok(AdminTls { config: Arc::new(config), shown })
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {

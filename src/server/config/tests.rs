@@ -176,6 +176,10 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
             "musterd.toml:2: tls.key needs its counterpart: set certificate in [tls], too",
         ),
         (
+            "[admin]\ncertificate = \"c\"",
+            "musterd.toml:2: admin.certificate needs its counterpart: set key in [admin], too",
+        ),
+        (
             "[backup]\nkeep = 3",
             "musterd.toml:2: backup.keep is not allowed without directory: without one no backups are made",
         ),
