@@ -17,7 +17,7 @@ use crate::wire::settings::Drift;
 /// Most files that are read.
 const FILES_MAX: usize = 10_000;
 
-/// Most that is read of a file, in bytes: 1 MiB.
+/// Most that is read of a file: 1 MiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Deepest folder, in levels.
