@@ -64,7 +64,7 @@ pub(super) async fn serve(
     router: Router,
     stopping: watch::Receiver<bool>,
 ) {
-    let Some(listener) = opened(network.address, shared, &stopping).await else { return };
+    let Some(listener) = opened(&network, shared, &stopping).await else { return };
     let acceptor = TlsAcceptor::from(network.tls.config());
     let places = Arc::new(Semaphore::new(NETWORK_CONNECTIONS_MAX));
     let of_addresses = OfAddresses::default();
@@ -105,7 +105,7 @@ pub(super) async fn serve(
 
 /// The open port, once somebody could sign in; nothing: the server stops.
 async fn opened(
-    address: SocketAddr,
+    Network { address, tls }: &Network,
     shared: &Shared,
     stopping: &watch::Receiver<bool>,
 ) -> Option<TcpListener> {
@@ -115,10 +115,14 @@ async fn opened(
             Ok(store.users().is_any()? || store.api_tokens().is_any_valid(clock.ages().wall)?)
         });
         if valid.await.unwrap_or(false) {
-            match TcpListener::bind(address).await {
+            match TcpListener::bind(*address).await {
                 Ok(listener) => {
-                    let at = listener.local_addr().unwrap_or(address);
-                    log::info!("administrators connect to https://{at}");
+                    let at = listener.local_addr().unwrap_or(*address);
+                    log::info!(
+                        "administrators connect to https://{at}; a browser that asks whether to go on shows SHA-256 {}, \
+                         if there are no [tls] files",
+                        tls.to_browsers()
+                    );
                     *shared.network.lock() = Some(at);
                     return Some(listener);
                 }

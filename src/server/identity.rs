@@ -20,6 +20,7 @@
 //!
 //! Keys and secrets can be kept under a [`Passphrase`]: then their files say `MUSTER SEALED KEY`.
 
+mod browser;
 mod certificates;
 mod files;
 mod issue;
@@ -61,6 +62,9 @@ pub const REPLACED: &str = "identity.replaced";
 
 /// The first part of HKDF's `info` for ids of devices. None of the others begins with it.
 const DEVICE_LABEL: &[u8] = b"muster device v1";
+
+/// The same for the key that browsers are shown.
+const BROWSER_LABEL: &[u8] = b"muster browser v1";
 
 /// Purpose of a datagram key. Keys of different purpose have nothing to do with each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -465,6 +469,16 @@ impl Identity {
     #[must_use]
     pub fn server_private_key_der(&self) -> Zeroizing<Vec<u8>> {
         self.current().server_key.clone()
+    }
+
+    /// The certificate that browsers are shown, DER, and its private key, PKCS #8 DER. The same as long as
+    /// the server secret is.
+    ///
+    /// # Errors
+    /// When the cryptographic library fails.
+    pub fn browser_certificate(&self) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), IdentityError> {
+        let key = Zeroizing::new(derive(&self.current().datagram_root, BROWSER_LABEL, &[]));
+        browser::certificate(&key, &self.issuer)
     }
 
     /// SHA-256 of the server's certificate: what join tokens carry.

@@ -135,7 +135,9 @@ impl State {
 impl Presented {
     /// Shows what the configuration asks for.
     pub(super) fn new(identity: Arc<Identity>, tls: ServerTls, config: &Config) -> Result<Self, ServerError> {
-        let (administrators, state) = (tls.of_administrators()?, Mutex::default());
+        let made = identity.browser_certificate();
+        let (certificate, key) = made.map_err(|error| ChannelError::Configuration(error.to_string()))?;
+        let (administrators, state) = (tls.of_administrators(certificate, &key)?, Mutex::default());
         let presented = Self { identity, tls, administrators, state };
         presented.configure(config)?;
         Ok(presented)

@@ -50,6 +50,7 @@ pub struct ServerTls {
 pub struct AdminTls {
     config: Arc<ServerConfig>,
     shown: Arc<Shown>,
+    to_browsers: CertificateHash,
 }
 
 #[cfg(feature = "server")]
@@ -68,6 +69,12 @@ impl AdminTls {
         *self.shown.0.write() = certified(chain, private_key)?;
         Ok(())
     }
+
+    /// SHA-256 of the certificate that browsers are shown while the other is one of Ed25519.
+    #[must_use]
+    pub fn to_browsers(&self) -> CertificateHash {
+        self.to_browsers
+    }
 }
 
 /// The certificate that the server shows, until another takes its place.
@@ -82,6 +89,23 @@ impl ResolvesServerCert for Shown {
 impl fmt::Debug for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Shown")
+    }
+}
+
+/// The same, or the other to those who can't read the signatures of its key.
+#[cfg(feature = "server")]
+#[derive(Debug)]
+struct ShownToAdministrators {
+    shown: Arc<Shown>,
+    to_browsers: Arc<CertifiedKey>,
+}
+
+#[cfg(feature = "server")]
+impl ResolvesServerCert for ShownToAdministrators {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let shown = self.shown.0.read().clone();
+        let is_read = shown.key.choose_scheme(client_hello.signature_schemes()).is_some();
+        Some(if is_read { shown } else { self.to_browsers.clone() })
     }
 }
 
@@ -144,22 +168,30 @@ impl ServerTls {
         Self { config: Arc::new(config), shown: self.shown }
     }
 
-    /// For administrators. They are shown the same until another certificate is shown to them.
+    /// For administrators. They are shown the same until another certificate is shown to them; those who can't
+    /// read its signatures, which are browsers, the certificate `of_browsers` (DER) with this private key
+    /// (PKCS #8, DER).
     ///
     /// # Errors
-    /// When the library can't be set up.
+    /// When the library can't be set up, or certificate and key can't be used.
     #[cfg(feature = "server")]
-    pub fn of_administrators(&self) -> Result<AdminTls, ChannelError> {
+    pub fn of_administrators(
+        &self,
+        of_browsers: Vec<u8>,
+        private_key: &[u8],
+    ) -> Result<AdminTls, ChannelError> {
+        let hash = CertificateHash::of(&of_browsers);
+        let to_browsers = certified(vec![of_browsers], private_key)?;
         let shown = Arc::new(Shown(RwLock::new(self.shown.0.read().clone())));
         let mut config = ServerConfig::builder_with_provider(signature::provider())
             .with_protocol_versions(&[&version::TLS13])
             .map_err(|error| ChannelError::Configuration(error.to_string()))?
             .with_no_client_auth()
-            .with_cert_resolver(shown.clone());
+            .with_cert_resolver(Arc::new(ShownToAdministrators { shown: shown.clone(), to_browsers }));
         config.alpn_protocols = vec![super::HTTP.to_vec()];
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(AdminTls { config: Arc::new(config), shown })
+        Ok(AdminTls { config: Arc::new(config), shown, to_browsers: hash })
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {

@@ -35,6 +35,10 @@ fn it_is_made_once_and_the_same_ever_after() {
     assert_eq!(key, again.datagram_key(DatagramPurpose::Wake, device));
     assert_ne!(key, first.datagram_key(DatagramPurpose::Notice, device));
     assert_ne!(key, first.datagram_key(DatagramPurpose::Wake, DeviceId(8)));
+    let to_browsers = first.browser_certificate().unwrap();
+    assert_eq!(to_browsers, again.browser_certificate().unwrap(), "people have confirmed it");
+    assert_eq!(KeyType::of(&to_browsers.0), KeyType::P256);
+    assert_eq!(first.issued(&to_browsers.0), None, "it is no device's");
     for entry in fs::read_dir(&directory).unwrap() {
         assert_eq!(entry.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
