@@ -90,8 +90,14 @@ fn notified(
         GroupOutcome::Changed(change) => {
             notify_persistent(context, &change.persistent);
             context.device_notifier.notify(&change.devices, None);
-            Ok(SettingsChanged { revision: Some(change.revision), devices: change.devices.len() as u64 })
+            Ok(SettingsChanged {
+                revision: Some(change.revision),
+                devices: change.devices.len() as u64,
+                names: Vec::new(),
+            })
         }
-        GroupOutcome::DryRun { devices } => Ok(SettingsChanged { revision: None, devices }),
+        GroupOutcome::DryRun { devices } => {
+            Ok(SettingsChanged { revision: None, devices, names: Vec::new() })
+        }
     }
 }

@@ -8,8 +8,8 @@ use crate::fleet::settings::{self, SettingsError};
 use crate::store::query::{self, DeviceKey};
 use crate::store::{self, NewSettings, SetSettings, SettingsChange};
 use crate::wire::api::{
-    ApplicationSettings, ExplainQuery, ExplainedKey, NewPolicy, Page, Policy, PolicyQuery, PolicyRemoval,
-    SettingsChanged,
+    ApplicationSettings, CHANGED_NAMES_MAX, ExplainQuery, ExplainedKey, NewPolicy, Page, Policy, PolicyQuery,
+    PolicyRemoval, SettingsChanged,
 };
 use crate::wire::datagram::WakeReason;
 use crate::wire::id::DeviceId;
@@ -29,7 +29,20 @@ fn checked(new: &NewPolicy) -> Result<NewSettings, ApiError> {
 /// Lets those devices know that have other settings.
 fn notified(context: &AdminContext, change: &SettingsChange, wake: bool) -> SettingsChanged {
     context.device_notifier.notify(&change.devices, wake.then_some(WakeReason::Sync));
-    SettingsChanged { revision: Some(change.revision), devices: change.devices.len() as u64 }
+    SettingsChanged {
+        revision: Some(change.revision),
+        devices: change.devices.len() as u64,
+        names: Vec::new(),
+    }
+}
+
+/// Says which devices would have other settings.
+fn previewed(context: &AdminContext, devices: &[DeviceId]) -> Result<SettingsChanged, ApiError> {
+    let reader = context.store.reader()?;
+    let names =
+        devices.iter().take(CHANGED_NAMES_MAX).filter_map(|id| query::name_of(&reader, *id).transpose());
+    let names = names.collect::<Result<Vec<_>, _>>()?;
+    Ok(SettingsChanged { revision: None, devices: devices.len() as u64, names })
 }
 
 fn device_of(context: &AdminContext, scope: &Scope, name: &str) -> Result<DeviceId, ApiError> {
@@ -44,6 +57,10 @@ pub(super) async fn set(
         scope.group(&new.at)?;
         let settings = checked(&new)?;
         let now = context.clock.now().wall;
+        if new.dry_run {
+            let devices = context.store.policies().preview(&new.at, &new.application, settings, now)?;
+            return previewed(context, &devices);
+        }
         let change = context.store.policies().set(&new.at, &new.application, settings, now)?;
         Ok(notified(context, &change, new.wake))
     };
@@ -72,6 +89,10 @@ pub(super) async fn set_own(
     let work = move |context: &AdminContext| {
         let settings = checked(&new)?;
         let (device, now) = (device_of(context, &scope, &new.at)?, context.clock.now().wall);
+        if new.dry_run {
+            let devices = context.store.policies().preview_own(device, &new.application, settings, now)?;
+            return previewed(context, &devices);
+        }
         let change = context.store.policies().set_own(device, &new.application, settings, now)?;
         Ok(notified(context, &change, new.wake))
     };

@@ -291,7 +291,15 @@ fn policies(
         if old.is_none() || !details.is_empty() {
             let name = format!("{} on {}", policy.application, policy.group);
             let WantedPolicy { group: at, application, settings, locks, drift } = policy;
-            let work = Work::Policy(NewPolicy { at, application, settings, locks, drift, wake: false });
+            let work = Work::Policy(NewPolicy {
+                at,
+                application,
+                settings,
+                locks,
+                drift,
+                wake: false,
+                dry_run: false,
+            });
             changes.push(Change { action: made(old.is_some()), kind: "policy", name, details, work });
         }
     }

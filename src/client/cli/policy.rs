@@ -23,7 +23,7 @@ pub(super) enum PolicyCommand {
     #[command(after_help = "Examples:
   musterctl policy set --group /shops --application kiosk --file kiosk.json
   musterctl policy set --group / --application nginx --file nginx.json --lock gzip --lock tls.versions --now
-  echo '{\"status\": {\"lost_critical_seconds\": 3600}}' | musterctl policy set --group /shops --application muster --file -
+  echo '{\"status\": {\"lost\": {\"critical_after\": \"1h\"}}}' | musterctl policy set --group /shops --application muster --file -
 
 Connected devices learn it at once, a few hundred a second; the others at their slot, or woken with --now.")]
     Set {
@@ -142,6 +142,9 @@ pub(super) struct What {
     /// Wake devices that are not connected
     #[arg(long)]
     now: bool,
+    /// Only say which devices would have other settings
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum, Debug)]
@@ -161,7 +164,8 @@ impl What {
         });
         settings::parse_locks(&locks, &settings)
             .map_err(|error| Failure::Usage(format!("--lock: {error}")))?;
-        Ok(NewPolicy { at, application: self.application, settings, locks, drift, wake: self.now })
+        let (wake, dry_run) = (self.now, self.dry_run);
+        Ok(NewPolicy { at, application: self.application, settings, locks, drift, wake, dry_run })
     }
 }
 
@@ -301,6 +305,11 @@ fn show(output: &mut Output, policy: &Policy) -> Result<(), Failure> {
 }
 
 fn say(output: &mut Output, changed: &SettingsChanged, wake: bool) -> Result<(), Failure> {
+    if changed.revision.is_none() {
+        let names = changed.names.iter().map(|name| format!("\n  {name}")).collect::<String>();
+        let would = count_that(changed.devices, "device", "would have", "would have");
+        return output.answer(changed, |_| format!("{would} other settings{names}"));
+    }
     let how = match (changed.devices, wake) {
         (0, _) => "",
         (_, true) => "; they are asked on their links, or woken",

@@ -67,12 +67,21 @@ impl Policies {
         new: NewSettings,
         now: WallTime,
     ) -> Result<SettingsChange, StoreError> {
-        let (path, application) = (normal_path(path)?, checked_name(application)?);
-        self.change(move |connection, revision| {
-            let group = devices::find_group(connection, &path)?;
-            rows::set(connection, rows::Holder::Group(group), &application, &new, revision, now)?;
-            renew(connection, devices::members(connection, &path)?, revision)
-        })
+        self.change(setting(path, application, new, now)?)
+    }
+
+    /// Devices that would have other settings with this policy. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Policies::set`].
+    pub fn preview(
+        &self,
+        path: &str,
+        application: &str,
+        new: NewSettings,
+        now: WallTime,
+    ) -> Result<Vec<DeviceId>, StoreError> {
+        self.tried(setting(path, application, new, now)?)
     }
 
     /// Removes a group's policy for an application.
@@ -98,12 +107,21 @@ impl Policies {
         new: NewSettings,
         now: WallTime,
     ) -> Result<SettingsChange, StoreError> {
-        let application = checked_name(application)?;
-        self.change(move |connection, revision| {
-            let number = devices::number_of(connection, device)?;
-            rows::set(connection, rows::Holder::Device(number), &application, &new, revision, now)?;
-            renew(connection, [number], revision)
-        })
+        self.change(setting_own(device, application, new, now)?)
+    }
+
+    /// The device, if it would have other settings with these. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Policies::set_own`].
+    pub fn preview_own(
+        &self,
+        device: DeviceId,
+        application: &str,
+        new: NewSettings,
+        now: WallTime,
+    ) -> Result<Vec<DeviceId>, StoreError> {
+        self.tried(setting_own(device, application, new, now)?)
     }
 
     /// Removes a device's own settings for an application.
@@ -120,10 +138,18 @@ impl Policies {
         })
     }
 
-    fn change(
-        &self,
-        change: impl FnOnce(&Connection, u64) -> Result<Vec<DesiredChange>, StoreError> + Send + 'static,
-    ) -> Result<SettingsChange, StoreError> {
+    /// The devices that a change would give other settings.
+    fn tried(&self, change: impl Change) -> Result<Vec<DeviceId>, StoreError> {
+        let changes = self.devices.database().call(move |connection| {
+            connection.execute_batch("SAVEPOINT dry_run")?;
+            let changes = next_revision(connection).and_then(|revision| change(connection, revision));
+            connection.execute_batch("ROLLBACK TO dry_run; RELEASE dry_run")?;
+            changes
+        })?;
+        Ok(changes.into_iter().map(|change| change.device).collect())
+    }
+
+    fn change(&self, change: impl Change) -> Result<SettingsChange, StoreError> {
         let memory = Arc::clone(self.devices.memory());
         let action = move |connection: &Connection| {
             let revision = next_revision(connection)?;
@@ -178,6 +204,39 @@ impl Policies {
         }
         Ok(all)
     }
+}
+
+/// A change of settings, which says which devices have others in this revision.
+trait Change: FnOnce(&Connection, u64) -> Result<Vec<DesiredChange>, StoreError> + Send + 'static {}
+
+impl<T: FnOnce(&Connection, u64) -> Result<Vec<DesiredChange>, StoreError> + Send + 'static> Change for T {}
+
+fn setting(
+    path: &str,
+    application: &str,
+    new: NewSettings,
+    now: WallTime,
+) -> Result<impl Change, StoreError> {
+    let (path, application) = (normal_path(path)?, checked_name(application)?);
+    Ok(move |connection: &Connection, revision: u64| {
+        let group = devices::find_group(connection, &path)?;
+        rows::set(connection, rows::Holder::Group(group), &application, &new, revision, now)?;
+        renew(connection, devices::members(connection, &path)?, revision)
+    })
+}
+
+fn setting_own(
+    device: DeviceId,
+    application: &str,
+    new: NewSettings,
+    now: WallTime,
+) -> Result<impl Change, StoreError> {
+    let application = checked_name(application)?;
+    Ok(move |connection: &Connection, revision: u64| {
+        let number = devices::number_of(connection, device)?;
+        rows::set(connection, rows::Holder::Device(number), &application, &new, revision, now)?;
+        renew(connection, [number], revision)
+    })
 }
 
 fn checked_name(application: &str) -> Result<String, StoreError> {

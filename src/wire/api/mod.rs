@@ -134,8 +134,8 @@ pub use event::{
 pub use group::{Group, NewGroup};
 pub use keep::Keep;
 pub use policy::{
-    ApplicationSettings, ExplainQuery, ExplainedKey, GroupMove, GroupRemoval, LevelValue, NewPolicy, Policy,
-    PolicyQuery, PolicyRemoval, SettingsChanged,
+    ApplicationSettings, CHANGED_NAMES_MAX, ExplainQuery, ExplainedKey, GroupMove, GroupRemoval, LevelValue,
+    NewPolicy, Policy, PolicyQuery, PolicyRemoval, SettingsChanged,
 };
 pub use status::{
     BackupStatus, ClockCondition, ClockStatus, CloseCount, DatagramTotals, DeviceCounts, EventTotals,

@@ -26,6 +26,9 @@ pub struct NewPolicy {
     /// Whether devices that are not connected are woken for it.
     #[serde(default)]
     pub wake: bool,
+    /// Only say which devices would have other settings.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// Removes a group's policy, or a device's own settings.
@@ -50,7 +53,13 @@ pub struct SettingsChanged {
     pub revision: Option<u64>,
     /// Number of devices that have other settings since, or would have.
     pub devices: u64,
+    /// Names of the first of them, at most [`CHANGED_NAMES_MAX`], when it was asked what would change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
 }
+
+/// Most devices that are named in a [`SettingsChanged`].
+pub const CHANGED_NAMES_MAX: usize = 20;
 
 /// Which policies are asked for.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
