@@ -28,6 +28,7 @@ mod streams;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::wire::api::url;
 use crate::wire::api::{
     ApiToken, ApplicationQuery, ApplicationSettings, Approval, AuditCheck, AuditQuery, AuditRecord,
     CallRequest, CertificateChange, CertificateStatus, CreatedApiToken, CreatedTask, CreatedToken, Device,
@@ -96,7 +97,7 @@ impl Client {
     /// # Errors
     /// When the server can't be reached, or does not understand the query.
     pub fn device_table(&mut self, query: &DeviceQuery) -> Result<AnswerPieces<'_>, ClientError> {
-        AnswerPieces::begin(self, &pages::with_query("/v1/devices.csv", query))
+        AnswerPieces::begin(self, &url::with_query("/v1/devices.csv", query))
     }
 
     /// All join tokens, newest first.
@@ -138,9 +139,9 @@ impl Client {
     /// # Errors
     /// When the server can't be reached or refuses; `not_found` when there is no such device.
     pub fn explain(&mut self, name_or_id: &str, application: &str) -> Result<Vec<ExplainedKey>, ClientError> {
-        let path = format!("{}/settings/explain", pages::path("/v1/devices", name_or_id));
+        let path = format!("{}/settings/explain", url::path("/v1/devices", name_or_id));
         let asked = ExplainQuery { application: application.to_owned() };
-        self.ask("GET", &pages::with_query(&path, &asked), None::<&()>)
+        self.ask("GET", &url::with_query(&path, &asked), None::<&()>)
     }
 
     fn ask<B: Serialize, T: DeserializeOwned>(
@@ -198,15 +199,15 @@ asks! {
 
     /// Gives a user other rights, at once.
     /// Refused with `not_found` when there is no such user or group.
-    fn change_user(name: &str, change: &UserChange) -> User = PATCH pages::path("/v1/users", name), change;
+    fn change_user(name: &str, change: &UserChange) -> User = PATCH url::path("/v1/users", name), change;
 
     /// Removes a user; their sessions and API tokens end.
     /// Refused with `not_found` when there is no such user.
-    fn remove_user(name: &str) -> User = DELETE pages::path("/v1/users", name);
+    fn remove_user(name: &str) -> User = DELETE url::path("/v1/users", name);
 
     /// Makes another one-time link for a user; their password, sessions and API tokens end.
     /// Refused with `not_found` when there is no such user.
-    fn renew_user_link(name: &str) -> UserLink = POST format!("{}/link", pages::path("/v1/users", name));
+    fn renew_user_link(name: &str) -> UserLink = POST format!("{}/link", url::path("/v1/users", name));
 
     /// Makes an API token with a user's rights, for who knows their password or has a one-time link.
     /// Refused with `unauthenticated` when that is wrong.
@@ -230,41 +231,41 @@ asks! {
 
     /// One device, whole; by name or id.
     /// Refused with `not_found` when there is no such device.
-    fn device(name_or_id: &str) -> DeviceDetail = GET pages::path("/v1/devices", name_or_id);
+    fn device(name_or_id: &str) -> DeviceDetail = GET url::path("/v1/devices", name_or_id);
 
     /// Why a device is in sync or not, and when it will be; by name or id.
     /// Refused with `not_found` when there is no such device.
-    fn why(name_or_id: &str) -> Why = GET format!("{}/why", pages::path("/v1/devices", name_or_id));
+    fn why(name_or_id: &str) -> Why = GET format!("{}/why", url::path("/v1/devices", name_or_id));
 
     /// Changes a device; by name or id.
     /// Refused with `not_found` when there is no such device, `conflict` when the new name is taken.
-    fn change_device(name_or_id: &str, change: &DeviceChange) -> Device = PATCH pages::path("/v1/devices", name_or_id), change;
+    fn change_device(name_or_id: &str, change: &DeviceChange) -> Device = PATCH url::path("/v1/devices", name_or_id), change;
 
     /// Lets a device in that waits for approval; by name or id. Refused with `not_found` when there is no
     /// such device, `conflict` when it does not wait or the new name is taken.
-    fn approve_device(name_or_id: &str, approval: &Approval) -> Device = POST format!("{}/approve", pages::path("/v1/devices", name_or_id)), approval;
+    fn approve_device(name_or_id: &str, approval: &Approval) -> Device = POST format!("{}/approve", url::path("/v1/devices", name_or_id)), approval;
 
     /// Makes a join token with which another machine takes a device's record over; by name or id. The
     /// certificate that the device has dies when it is used.
     /// Refused with `not_found` when there is no such device.
-    fn re_enrol_device(name_or_id: &str, asked: &ReEnrolment) -> CreatedToken = POST format!("{}/re-enrol", pages::path("/v1/devices", name_or_id)), asked;
+    fn re_enrol_device(name_or_id: &str, asked: &ReEnrolment) -> CreatedToken = POST format!("{}/re-enrol", url::path("/v1/devices", name_or_id)), asked;
 
     /// Removes a device; by name or id. It is refused from then on, its open link is closed, its events stay.
     /// Refused with `not_found` when there is no such device.
-    fn remove_device(name_or_id: &str) -> Device = DELETE pages::path("/v1/devices", name_or_id);
+    fn remove_device(name_or_id: &str) -> Device = DELETE url::path("/v1/devices", name_or_id);
 
     /// All tags, by name.
     fn tags() -> Vec<Tag> = GET "/v1/tags";
 
     /// Gives devices a tag, or takes it from them, or says how many are meant.
     /// Refused with `not_found` when there is no such device, or no such tag to be taken.
-    fn change_tag(tag: &str, change: &TagChange) -> Selected = POST pages::path("/v1/tags", tag), change;
+    fn change_tag(tag: &str, change: &TagChange) -> Selected = POST url::path("/v1/tags", tag), change;
 
     /// Gives a tag a rule, or none; the number of devices that have it by the rule now.
-    fn set_tag_rule(tag: &str, rule: &TagRule) -> Selected = PATCH pages::path("/v1/tags", tag), rule;
+    fn set_tag_rule(tag: &str, rule: &TagRule) -> Selected = PATCH url::path("/v1/tags", tag), rule;
 
     /// Removes a tag, from all devices and with its rule. Refused with `not_found` when there is none.
-    fn remove_tag(tag: &str) -> Tag = DELETE pages::path("/v1/tags", tag);
+    fn remove_tag(tag: &str) -> Tag = DELETE url::path("/v1/tags", tag);
 
     /// All views, by name.
     fn views() -> Vec<View> = GET "/v1/views";
@@ -273,10 +274,10 @@ asks! {
     fn save_view(view: &View) -> View = POST "/v1/views", view;
 
     /// Removes a view. Refused with `not_found` when there is none.
-    fn remove_view(name: &str) -> View = DELETE pages::path("/v1/views", name);
+    fn remove_view(name: &str) -> View = DELETE url::path("/v1/views", name);
 
     /// Counts a selection by what its devices are.
-    fn facets(query: &FacetQuery) -> Facets = GET pages::with_query("/v1/facets", query);
+    fn facets(query: &FacetQuery) -> Facets = GET url::with_query("/v1/facets", query);
 
     /// Changes every device of a selection, all or none, or says how many are meant.
     fn change_selection(change: &SelectionChange) -> Selected = POST "/v1/device-changes", change;
@@ -307,7 +308,7 @@ asks! {
 
     /// Settings that a device should have, by application, and its report of them; by name or id.
     /// Refused with `not_found` when there is no such device.
-    fn settings(name_or_id: &str) -> Vec<ApplicationSettings> = GET format!("{}/settings", pages::path("/v1/devices", name_or_id));
+    fn settings(name_or_id: &str) -> Vec<ApplicationSettings> = GET format!("{}/settings", url::path("/v1/devices", name_or_id));
 
     /// Makes a task.
     /// Refused with `not_found` when there is no such device or group.

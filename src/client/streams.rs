@@ -7,8 +7,8 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
 use tokio::runtime::Runtime;
 
-use super::pages::with_query;
 use super::{Client, ClientError};
+use crate::wire::api::url::with_query;
 use crate::wire::api::{CALL_SECONDS_DEFAULT, CallLine, CallRequest, FollowLine, FollowQuery};
 
 /// Longest line. The longest event is 8 KiB of CBOR, which JSON's escapes can make six times as long.

@@ -93,6 +93,8 @@ mod tag;
 mod task;
 mod timestamp;
 mod token;
+#[cfg(any(feature = "client", feature = "console", test))]
+pub(crate) mod url;
 mod user;
 mod why;
 
