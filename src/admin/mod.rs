@@ -23,6 +23,8 @@ mod calls;
 pub mod capacity;
 mod certificate;
 mod connection;
+#[cfg(feature = "console")]
+mod console;
 mod context;
 mod devices;
 mod error;
@@ -142,6 +144,8 @@ pub async fn serve(
     let sampler = tokio::spawn(rate::sample(Arc::clone(&shared)));
     let capacity = shared.capacity.clone();
     let router = router(&shared);
+    #[cfg(feature = "console")]
+    let router = console::around(router);
     let network = shared.context.network.clone().map(|network| {
         let (shared, router, stopping) = (Arc::clone(&shared), router.clone(), stopping.clone());
         tokio::spawn(async move { network::serve(network, &shared, router, stopping).await })

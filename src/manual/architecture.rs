@@ -30,7 +30,7 @@
 //! 3  journal/   the event log of the server and the spool of the agent; beside one call in `memory` the one module with unsafe
 //! 3  store/     SQLite: devices, groups, tokens, inventory, policies, statistics; the device table in memory
 //! 3  reactor/   mio: poll, links, the TLS channel, acceptor, the UDP port, buffers, the clock
-//! 4  admin/     the administration API    agent/  the device side    client/  what musterctl uses
+//! 4  admin/     the API, the console      agent/  the device side    client/  what musterctl uses
 //! 5  server/    assembly: configuration, identity, threads, start, drain; the embeddable server
 //! 6  bin/       arguments in, one call, exit code out
 //! ```

@@ -5,6 +5,7 @@
 //! | chapter | about |
 //! |---|---|
 //! | [`administration`] | the first day with a server: enrolment, events, devices, calls, an application of your own |
+//! | [`console`] | the fleet in a browser: its pages, keys, certificate, and what keeps it safe |
 //! | [`applications`] | managed applications: their file on the device, settings, drift, statistics |
 //! | [`policies`] | what applications are set to: policies, locks, own settings |
 //! | [`status`] | which devices are not well: rules, conditions, statistics |
@@ -49,6 +50,7 @@ pub mod administration;
 pub mod applications;
 pub mod architecture;
 pub mod clocks;
+pub mod console;
 pub mod delivery;
 pub mod density;
 pub mod glossary;

@@ -8,6 +8,7 @@
 //! | the server, in the test's process and as `musterd` | `tests/server/` | `cargo nextest run --test server` |
 //! | the agent as its user runs it | `tests/agent/` | `cargo nextest run --test agent` |
 //! | `musterctl` on an API that follows a script | `tests/ctl/` | `cargo nextest run --test ctl` |
+//! | the console, page by page, and in Chromium | `tests/console/` | `cargo nextest run --test console`; the browser wants `chromium`, `node` and `npm ci` in that directory |
 //! | the programs on a system: service manager, clock, network, nginx, documents | `tests/system/` | `cargo nextest run --test system` |
 //! | the load tool and the comparison | `tools/*/tests/` | `cargo nextest run --workspace` |
 //! | the conventions; dependencies of each part | `tests/tidy.rs`, `tests/tidy/` | `cargo nextest run --test tidy` |

@@ -1,0 +1,172 @@
+//! Access: tokens with which devices come in, and tokens of people and programs.
+
+use super::api::Api;
+use super::form::{Fields, Form, Sent, invalid};
+use super::page::{Answer, Cell, Page, Part, Table, see};
+use super::said;
+use crate::fleet::why::shell_word;
+use crate::wire::api::url::{path, with_query};
+use crate::wire::api::{
+    ApiToken, CreatedApiToken, CreatedToken, ErrorDetail, NewApiToken, NewToken, Page as ListPage, PageQuery,
+    Role, Token,
+};
+use crate::wire::units::parse_duration;
+
+pub(super) async fn show(api: Api, fields: Fields) -> Answer {
+    page(&api, &fields, None).await
+}
+
+pub(super) async fn change(api: Api, Sent(fields): Sent) -> Answer {
+    match changed(&api, &fields).await {
+        Ok(Done::Made(page)) => page.into(),
+        Ok(Done::Revoked) => Ok(see(&said::with("/access", "revoked", 0))),
+        Err(error) => page(&api, &fields, Some(error)).await,
+    }
+}
+
+enum Done {
+    /// With a secret, which is shown this once.
+    Made(Page),
+    Revoked,
+}
+
+async fn changed(api: &Api, fields: &Fields) -> Result<Done, ErrorDetail> {
+    let ttl_seconds = fields
+        .some("ttl")
+        .map(|text| parse_duration(&text).map(|ttl| ttl.as_secs()))
+        .transpose()
+        .map_err(invalid)?;
+    let group = fields.some("group");
+    match fields.get("action") {
+        "join" => {
+            let new = NewToken {
+                ttl_seconds,
+                uses: fields.parsed("uses")?,
+                group,
+                names: fields.some("names"),
+                approval: !fields.get("approval").is_empty(),
+            };
+            let made: CreatedToken = api.post("/v1/tokens", &new).await?;
+            Ok(Done::Made(secret(
+                "A join token",
+                "musterctl token create",
+                made.token,
+                Cell::when(made.info.expires_at),
+            )))
+        }
+        "api" => {
+            let role = fields.parsed::<Role>("role")?.ok_or_else(|| invalid("choose a role"))?;
+            let new = NewApiToken { name: fields.get("name").trim().to_owned(), role, group, ttl_seconds };
+            let made: CreatedApiToken = api.post("/v1/api-tokens", &new).await?;
+            let command = format!("musterctl api-token create {} --role {role}", shell_word(&new.name));
+            Ok(Done::Made(secret("An API token", &command, made.token, Cell::when(made.info.expires_at))))
+        }
+        "revoke-join" => {
+            let _: Token = api.delete(&path("/v1/tokens", fields.get("id"))).await?;
+            Ok(Done::Revoked)
+        }
+        "revoke-api" => {
+            let _: ApiToken = api.delete(&path("/v1/api-tokens", fields.get("id"))).await?;
+            Ok(Done::Revoked)
+        }
+        _ => Err(invalid("there is no such action")),
+    }
+}
+
+fn secret(title: &str, command: &str, token: String, until: Cell) -> Page {
+    Page::new("/access", title)
+        .command(command)
+        .with(Part::text("It is shown this once:"))
+        .with(Part::Written(token))
+        .with(Part::Facts(vec![("Good until", until)]))
+}
+
+async fn page(api: &Api, fields: &Fields, wrong: Option<ErrorDetail>) -> Answer {
+    let of = |list, name| with_query(list, &PageQuery { limit: None, cursor: fields.some(name) });
+    let (tokens, join) = (of("/v1/api-tokens", "api"), of("/v1/tokens", "join"));
+    let (tokens, join) =
+        tokio::join!(api.get::<ListPage<ApiToken>>(&tokens), api.get::<ListPage<Token>>(&join));
+    Page::new("/access", "Access")
+        .command("musterctl token list")
+        .said(fields)
+        .with(Part::heading("Join tokens: with which devices come in"))
+        .with(join_table(join?))
+        .with(join_form(fields))
+        .with(Part::heading("API tokens: with which people and programs sign in"))
+        .with(api_table(tokens?))
+        .with(api_form(fields))
+        .wrong(wrong)
+        .into()
+}
+
+fn revoke(action: &str, id: &impl ToString, is_valid: bool) -> Cell {
+    if !is_valid {
+        return Cell::text("");
+    }
+    Cell::Button("/access".into(), vec![("action", action.to_owned()), ("id", id.to_string())], "Revoke")
+}
+
+fn state(state: &str) -> Cell {
+    Cell::State(if state == "valid" { "good" } else { "" }, state.to_owned())
+}
+
+fn join_table(list: ListPage<Token>) -> Table {
+    let rows = list.items.into_iter().map(|token| {
+        let is_valid = token.state.name() == "valid";
+        let of = token.device_name.map(|name| format!("takes over {name}"));
+        let approval = if token.approval { " (with approval)" } else { "" };
+        [
+            Cell::Code(token.id.to_string()),
+            state(token.state.name()),
+            Cell::text(token.group),
+            Cell::text(format!("{} of {}{approval}", token.used, token.uses)),
+            Cell::text(of.or(token.names).unwrap_or_default()),
+            Cell::when(token.expires_at),
+            revoke("revoke-join", &token.id, is_valid),
+        ]
+    });
+    let heads = ["Id", "State", "Group", "Used", "For the names", "Until", "Revoke"];
+    let next = list.next_cursor.map(|cursor| with_query("/access", &serde_json::json!({ "join": cursor })));
+    Table::new("Join tokens", heads, "There is no join token.").rows(rows).next(next)
+}
+
+fn api_table(list: ListPage<ApiToken>) -> Table {
+    let rows = list.items.into_iter().map(|token| {
+        let is_valid = token.state.name() == "valid";
+        [
+            Cell::text(token.name),
+            state(token.state.name()),
+            Cell::text(token.role.to_string()),
+            Cell::text(token.group),
+            Cell::when(token.expires_at),
+            Cell::Code(token.id.to_string()),
+            revoke("revoke-api", &token.id, is_valid),
+        ]
+    });
+    let heads = ["Name", "State", "Role", "Group", "Until", "Id", "Revoke"];
+    let next = list.next_cursor.map(|cursor| with_query("/access", &serde_json::json!({ "api": cursor })));
+    Table::new("API tokens", heads, "There is no API token.").rows(rows).next(next)
+}
+
+fn join_form(fields: &Fields) -> Part {
+    let value = |name: &str| if fields.get("action") == "join" { fields.get(name) } else { "" }.to_owned();
+    let form = Form::post("/access", "Make a join token")
+        .line("group", "Group", &value("group"), "of the devices; empty: /")
+        .line("uses", "Devices", &value("uses"), "how many may come in with it; empty: 1")
+        .line("ttl", "Good for", &value("ttl"), "such as 1h, which it is when empty")
+        .line("names", "Names", &value("names"), "such as kiosk-*; empty: any")
+        .tick("approval", "Each waits for approval", &value("approval"))
+        .button("join", "Make");
+    Part::Folded("Make a join token", vec![form.into()])
+}
+
+fn api_form(fields: &Fields) -> Part {
+    let value = |name: &str| if fields.get("action") == "api" { fields.get(name) } else { "" }.to_owned();
+    let form = Form::post("/access", "Make an API token")
+        .line("name", "Name", &value("name"), "the one who gets it, as the audit names them")
+        .choice("role", "Role", &value("role"), Role::ALL.map(|role| (role.name(), role.name())))
+        .line("group", "Group", &value("group"), "with those below it; empty: /")
+        .line("ttl", "Good for", &value("ttl"), "such as 8h; empty: 90 days")
+        .button("api", "Make");
+    Part::Folded("Make an API token", vec![form.into()])
+}

@@ -1,0 +1,183 @@
+//! Events: those that are stored, and those to come, which reach a page that is open.
+
+use std::pin::Pin;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Method};
+use axum::response::{IntoResponse as _, Response};
+use hyper::body::Body as _;
+
+use super::api::Api;
+use super::devices;
+use super::form::{Fields, Form, invalid};
+use super::page::{Answer, Cell, Page, Part, Problem, Table, table_row};
+use super::text::now;
+use crate::admin::lines::{self, LinesSender};
+use crate::fleet::why::shell_word;
+use crate::wire::api::url::with_query;
+use crate::wire::api::{
+    ErrorDetail, EventQuery, EventRecord, FollowLine, FollowQuery, Page as ListPage, Severity, Timestamp,
+};
+use crate::wire::printable::SERVER_PLACE;
+use crate::wire::time::WallTime;
+use crate::wire::units::parse_duration;
+
+/// Longest line of the API's stream: an event has 8 KiB, and JSON may write each byte with six.
+const LINE_BYTES_MAX: usize = 128 * 1024;
+
+const HEADS: [&str; 6] = ["Received", "Severity", "Device", "Application", "Kind", "Message"];
+
+pub(super) async fn show(api: Api, fields: Fields) -> Answer {
+    let asked = asked(&fields);
+    let (query, wrong) = match asked {
+        Ok(query) => (query, None),
+        Err(error) => (EventQuery::default(), Some(error)),
+    };
+    let mut command = "musterctl event list".to_owned();
+    for name in ["device", "severity", "since"] {
+        if let Some(value) = fields.some(name) {
+            command = format!("{command} --{name} {}", shell_word(&value));
+        }
+    }
+    let severities = Severity::ALL.map(|severity| (severity.to_string(), format!("{severity} and worse")));
+    let severities = [(String::new(), "all".to_owned())].into_iter().chain(severities.into_iter().skip(1));
+    let page = Page::new("/events", "Events").command(command).with(
+        Form::get("/events", "")
+            .line("device", "Device", fields.get("device"), "its name or id; empty: all")
+            .choice("severity", "Severity", fields.get("severity"), severities)
+            .line("since", "Since", fields.get("since"), "such as 24h, or 2026-11-24T10:00:00Z")
+            .button("", "Show"),
+    );
+    if wrong.is_some() {
+        return page.wrong(wrong).into();
+    }
+    let list: ListPage<EventRecord> = match api.get(&with_query("/v1/events", &query)).await {
+        Ok(list) => list,
+        Err(error) => return page.wrong(Some(error)).into(),
+    };
+    let cursor = |cursor| {
+        let (device, severity, since) =
+            (fields.some("device"), fields.some("severity"), fields.some("since"));
+        with_query(
+            "/events",
+            &serde_json::json!({ "device": device, "severity": severity, "since": since, "cursor": cursor }),
+        )
+    };
+    let next = list.next_cursor.map(cursor);
+    // The first page goes on by itself, from behind the newest event on it.
+    let live = query.cursor.is_none().then(|| {
+        let from = list.items.first().map(|event| event.next_position);
+        with_query(
+            "/events/live",
+            &FollowQuery { device: query.device.clone(), severity: query.severity, from },
+        )
+    });
+    let deleted = list.deleted.map(|deleted| {
+        let before = deleted.before.map_or_else(String::new, |at| format!(" received before {at}"));
+        Part::text(format!("Older events{before} were deleted, but for warnings and worse."))
+    });
+    page.with(table(list.items).next(next).live(live)).with_all(deleted).into()
+}
+
+fn asked(fields: &Fields) -> Result<EventQuery, ErrorDetail> {
+    let since = match fields.some("since") {
+        None => None,
+        Some(text) => Some(match parse_duration(&text) {
+            Ok(ago) => {
+                let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+                Timestamp(WallTime(now().0.saturating_sub(ago)))
+            }
+            Err(_) => {
+                Timestamp(text.parse().map_err(|error| invalid(format!("since: {error}, nor a duration")))?)
+            }
+        }),
+    };
+    Ok(EventQuery {
+        device: fields.some("device"),
+        severity: fields.parsed("severity")?,
+        since,
+        limit: None,
+        cursor: fields.some("cursor"),
+    })
+}
+
+/// A table of events.
+pub(super) fn table(events: Vec<EventRecord>) -> Table {
+    Table::new("Events", HEADS, "There is no such event.").rows(events.into_iter().map(row))
+}
+
+fn row(event: EventRecord) -> [Cell; 6] {
+    let kind = match event.severity {
+        Severity::Critical | Severity::Error => "bad",
+        Severity::Warning => "warn",
+        _ => "",
+    };
+    let device = match event.device {
+        Some(name) => Cell::link(devices::device_url(event.device_id), name),
+        None if event.device_id.0 == 0 => Cell::text(SERVER_PLACE),
+        None => Cell::Code(event.device_id.to_string()),
+    };
+    let fields = event.fields.iter().map(|(name, value)| format!(" {name}={value}")).collect::<String>();
+    [
+        Cell::when(event.received_at),
+        Cell::State(kind, event.severity.to_string()),
+        device,
+        Cell::text(event.application),
+        Cell::text(event.kind),
+        Cell::text(event.message + &fields),
+    ]
+}
+
+/// Rows of the table as events become durable (server-sent events, HTML standard section 9.2). The id of each
+/// is the position at which the log goes on, so that a browser that comes again misses none.
+pub(super) async fn live(api: Api, fields: Fields, headers: HeaderMap) -> Result<Response, Problem> {
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    let query = FollowQuery {
+        device: fields.some("device"),
+        severity: fields.parsed("severity")?,
+        from: last.or(fields.parsed("from")?),
+    };
+    let answer = api.answer(Method::GET, &with_query("/v1/events/follow", &query), Body::empty()).await?;
+    let (pieces, body) = lines::body();
+    tokio::spawn(pass_on(answer.into_body(), pieces));
+    Ok(([(CONTENT_TYPE, "text/event-stream")], body).into_response())
+}
+
+/// Ends with either side.
+async fn pass_on(mut from: Body, to: LinesSender) {
+    let mut line = Vec::new();
+    loop {
+        let frame = std::future::poll_fn(|context| Pin::new(&mut from).poll_frame(context));
+        let frame = tokio::select! {
+            frame = frame => frame,
+            () = to.closed() => return,
+        };
+        let Some(Ok(frame)) = frame else { return };
+        let Ok(bytes) = frame.into_data() else { continue };
+        let mut text = String::new();
+        for byte in bytes {
+            if byte != b'\n' {
+                line.push(byte);
+            } else if let Some(told) = told(&std::mem::take(&mut line)) {
+                text.push_str(&told);
+            }
+        }
+        if line.len() > LINE_BYTES_MAX || (!text.is_empty() && to.send(Bytes::from(text)).await.is_err()) {
+            return;
+        }
+    }
+}
+
+/// A line of the API as the browser is told it.
+fn told(line: &[u8]) -> Option<String> {
+    match serde_json::from_slice(line).ok()? {
+        FollowLine::Event(event) => {
+            let next = event.next_position;
+            let html = table_row(&HEADS, &row(*event)).replace('\n', "\ndata: ");
+            Some(format!("event: row\nid: {next}\ndata: {html}\n\n"))
+        }
+        FollowLine::Reached(position) => Some(format!("id: {position}\n\n")),
+        FollowLine::Gone { .. } => Some("event: gone\ndata:\n\n".to_owned()),
+    }
+}

@@ -1,0 +1,112 @@
+//! The console: the administration as pages for browsers, made on the server.
+//!
+//! ```text
+//! browser ── page or form ── console ── request to the API, within the process ── who asks, right, audit, handler
+//! ```
+//!
+//! A page asks the [`Api`](api::Api) as every other client does, and shows the answers; nothing is kept here.
+//! Reading needs no script: links and forms do everything. The policy that is sent with each page lets no
+//! other script than the console's own run, whatever devices have in their names.
+
+mod access;
+mod api;
+mod applications;
+mod assets;
+mod audit;
+mod device;
+mod devices;
+mod events;
+mod form;
+mod groups;
+mod help;
+mod overview;
+mod page;
+mod policies;
+mod said;
+mod selection;
+mod server;
+mod tasks;
+pub(in crate::admin) mod text;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+
+use crate::wire::api::{ErrorDetail, REQUEST_BODY_BYTES_MAX};
+use page::Problem;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Nothing but the console's own files, no frame around it, no script within a page (CSP level 3).
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+     connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// Headers of every answer of the console that does not say otherwise.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (CONTENT_SECURITY_POLICY, POLICY),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    // Not "no-referrer": a form would be sent with `Origin: null` then (Fetch, section 3.2).
+    (REFERRER_POLICY, "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (CACHE_CONTROL, "no-store"),
+];
+
+/// The API's routes, and the console's around them.
+pub(super) fn around(api: Router) -> Router {
+    Router::new()
+        .route("/", get(overview::show))
+        .route("/devices", get(devices::show))
+        .route("/devices/{device}", get(device::show).post(device::change))
+        .route("/selection", post(selection::change))
+        .route("/groups", get(groups::show).post(groups::change))
+        .route("/applications", get(applications::show))
+        .route("/policies", get(policies::show))
+        .route("/policies/edit", get(policies::edit).post(policies::change))
+        .route("/tasks", get(tasks::show))
+        .route("/tasks/new", get(tasks::new).post(tasks::make))
+        .route("/tasks/{id}", get(tasks::one).post(tasks::cancel))
+        .route("/runs/{id}", get(tasks::run))
+        .route("/events", get(events::show))
+        .route("/events/live", get(events::live))
+        .route("/access", get(access::show).post(access::change))
+        .route("/audit", get(audit::show))
+        .route("/server", get(server::show))
+        .route("/help", get(help::show))
+        .layer(DefaultBodyLimit::max(REQUEST_BODY_BYTES_MAX))
+        .layer(middleware::from_fn(safe))
+        .route("/assets/{name}", get(assets::serve))
+        .fallback(other)
+        .with_state(api)
+}
+
+async fn safe(request: Request, next: Next) -> Response {
+    let mut answer = next.run(request).await;
+    for (name, value) in HEADERS {
+        answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    answer
+}
+
+/// Everything else is the API's. A browser that comes to a place which is not there gets a page.
+async fn other(State(api): State<Router>, request: Request) -> Response {
+    let accepted = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    let is_browser = accepted.is_some_and(|accepted| accepted.contains("text/html"));
+    let Ok(answer) = api::asked(&api, request).await;
+    let detail = answer.extensions().get::<ErrorDetail>().cloned();
+    match detail.filter(|_| is_browser) {
+        Some(detail) => {
+            let mut page = Problem(detail).into_response();
+            for (name, value) in HEADERS {
+                page.headers_mut().insert(name, HeaderValue::from_static(value));
+            }
+            page
+        }
+        None => answer,
+    }
+}

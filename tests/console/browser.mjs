@@ -1,0 +1,129 @@
+// The console in Chromium: every page at two widths, by axe, and what people do on them.
+//
+// Variables: CONSOLE (address), TOKEN (an API token), CHROMIUM (the program), SHOTS (a directory for pictures; may be
+// left out). What the server is asked to do is a line on standard output: "event", "restart".
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const { CONSOLE: address, TOKEN: token, CHROMIUM: executablePath, SHOTS: shots } = process.env;
+const part = process.argv[2];
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+
+// Errors of scripts, and what the policy of a page refused.
+const complaints = [];
+
+async function opened(width, colorScheme, more) {
+  const context = await browser.newContext({
+    ignoreHTTPSErrors: true,
+    viewport: { width, height: 900 },
+    colorScheme,
+    extraHTTPHeaders: { authorization: `Bearer ${token}` },
+    ...more,
+  });
+  const page = await context.newPage();
+  page.on("pageerror", (error) => complaints.push(`${page.url()}: ${error}`));
+  page.on("console", (message) => {
+    const isOfNetwork = message.text().startsWith("Failed to load resource");
+    if (message.type() === "error" && !isOfNetwork) complaints.push(`${page.url()}: ${message.text()}`);
+  });
+  return page;
+}
+
+async function looked(page, name) {
+  const size = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+  assert.ok(size[0] <= size[1], `${name}: the page is ${size[0]} wide, the window ${size[1]}`);
+  if (shots) await page.screenshot({ path: `${shots}/${name}.png`, fullPage: true });
+  await page.evaluate(axe);
+  const found = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+  const grave = found.violations.filter((one) => ["serious", "critical"].includes(one.impact));
+  const told = grave.map((one) => `${one.id}: ${one.help}\n${one.nodes.map((node) => node.html).join("\n")}`);
+  assert.deepEqual(told, [], name);
+}
+
+// Every place, and the first thing that each list leads to.
+async function everyPage() {
+  for (const [width, scheme] of [[360, "dark"], [1440, "light"]]) {
+    const page = await opened(width, scheme);
+    const urls = ["/", "/devices", "/devices?where=os%3A", "/groups", "/applications", "/policies", "/policies/edit"];
+    urls.push("/tasks", "/tasks/new", "/events", "/access", "/audit", "/server", "/help", "/nothing");
+    await page.goto(`${address}/devices`);
+    const device = await page.locator("td a[href^='/devices/']").first();
+    if (await device.count()) urls.push(await device.getAttribute("href"));
+    for (const url of urls) {
+      await page.goto(address + url);
+      await page.evaluate(() => document.querySelectorAll("details").forEach((one) => (one.open = true)));
+      const name = url.replace(/[^a-z]+/gi, "-").replace(/^-|-$/g, "") || "overview";
+      await looked(page, `${part}-${name.slice(0, 24)}-${width}`);
+    }
+    await page.context().close();
+  }
+}
+
+async function work() {
+  const page = await opened(1440, "light");
+  const main = page.locator("main");
+  const sees = (text) => main.getByText(text).first().waitFor({ timeout: 60_000 });
+  await page.goto(`${address}/`);
+
+  // By keys alone to a device, and another group for it.
+  await page.keyboard.press("/");
+  await page.keyboard.type("name:kiosk-*");
+  await page.keyboard.press("Enter");
+  await page.getByRole("link", { name: "kiosk-17" }).click();
+  await page.getByText("Change it").first().click();
+  await page.getByLabel("Group").fill("/shops");
+  await page.getByRole("button", { name: "Save" }).click();
+  await sees("Saved.");
+
+  // A policy with a fault, then seen before it is saved, and taken back.
+  await page.goto(`${address}/policies/edit?group=/shops&application=muster`);
+  const settings = page.getByLabel("Settings (JSON)");
+  await settings.fill('{"status": {"lost": {"critical_after": }}}');
+  await page.getByRole("button", { name: "Preview" }).click();
+  await page.getByRole("alert").waitFor();
+  assert.match(await settings.inputValue(), /critical_after/);
+  await settings.fill('{"status": {"lost": {"critical_after": "3d"}}}');
+  await page.getByRole("button", { name: "Preview" }).click();
+  await sees("Not saved yet.");
+  await page.getByRole("button", { name: "Save" }).click();
+  await sees("critical_after");
+  await page.getByRole("link", { name: "muster", exact: true }).last().click();
+  await page.getByRole("button", { name: "Remove" }).click();
+  await sees("There is no policy.");
+
+  // A task on a filter: it is said whom it is for, and why it is refused.
+  await page.goto(`${address}/tasks/new?where=name%3Akiosk-*`);
+  await page.getByLabel("Application").fill("kiosk");
+  await page.getByLabel("Kind").fill("restart");
+  await page.getByRole("button", { name: "Continue" }).click();
+  await sees("It is for 1 device, now.");
+  await page.getByRole("button", { name: "Make it" }).click();
+  await sees("no device would do it");
+  assert.equal(await page.getByLabel("Kind").inputValue(), "restart", "what was typed stays");
+
+  // Events come by themselves, through a restart of the server.
+  await page.goto(`${address}/events?severity=error`);
+  await page.getByText("New events appear here by themselves.").waitFor();
+  console.log("event");
+  await sees("event number 1");
+  console.log("restart");
+  await page.getByText("trying again").waitFor();
+  await page.getByText("New events appear here by themselves.").waitFor({ timeout: 60_000 });
+  console.log("event");
+  await sees("event number 2");
+  assert.equal(await page.getByText("event number 1").count(), 1, "none comes twice");
+
+  // Without a script all can be read, and changed.
+  const plain = await opened(360, "dark", { javaScriptEnabled: false });
+  await plain.goto(`${address}/devices?where=kiosk`);
+  await plain.getByRole("link", { name: "kiosk-17" }).click();
+  await plain.getByRole("button", { name: "Sync now" }).click();
+  await plain.getByText("1 device asked to sync now.").waitFor();
+}
+
+await (part === "work" ? work() : everyPage());
+assert.deepEqual(complaints, []);
+await browser.close();
