@@ -5,6 +5,9 @@
 //! are made on the server. There is nothing to install, nothing is fetched from elsewhere, and reading works
 //! without JavaScript; the one small script adds keys, times that stay true, and events as they come.
 //!
+//! People sign in with a name and a password; the one-time link of a new user leads to the page where they
+//! choose that. Sessions are those of [`administration`](super::administration), *Roles*.
+//!
 //! Every page has an address that can be kept or sent to a colleague (filters, order and page are in it), and
 //! says at its foot which `musterctl` line does the same.
 //!
@@ -18,7 +21,7 @@
 //! | policies | the settings of each group, as JSON, with locks; *Preview* says which devices would have other settings, before anything is saved (`musterctl policy set --dry-run`) |
 //! | tasks | make one for a filter, follow its runs, see their output, cancel it |
 //! | events | by device, severity and time; new ones appear by themselves, through restarts of the server as well |
-//! | access | join tokens and API tokens |
+//! | access | users, API tokens, join tokens; who one is |
 //! | audit | each change that was made or refused; its chain can be checked |
 //! | server | links, event log, database, backups, limits, certificate |
 //!

@@ -30,6 +30,7 @@ struct Scene {
     directory: tempfile::TempDir,
     port: SocketAddr,
     token: String,
+    link: Option<String>,
     server: Option<Musterd>,
 }
 
@@ -37,7 +38,7 @@ impl Scene {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut scene = Self { directory, port, token: String::new(), server: None };
+        let mut scene = Self { directory, port, token: String::new(), link: None, server: None };
         scene.start();
         let made = scene.server().ctl(&["api-token", "create", "anna", "--role", "administrator"]);
         made["token"].as_str().unwrap().clone_into(&mut scene.token);
@@ -64,6 +65,7 @@ impl Scene {
             .env("CHROMIUM", chromium)
             .env("CONSOLE", format!("https://{}", self.port))
             .env("TOKEN", &self.token)
+            .envs(self.link.as_ref().map(|link| ("LINK", link)))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -112,6 +114,17 @@ fn every_page_is_usable_at_two_widths_with_no_device_few_and_many() {
     scene.browse("few", |_, line| panic!("{line}"));
     scene.server().enrol_many(MANY);
     scene.browse("many", |_, line| panic!("{line}"));
+}
+
+#[test]
+fn somebody_signs_in_and_out_in_a_browser() {
+    if !can_browse() {
+        return;
+    }
+    let mut scene = Scene::new();
+    let made = scene.server().ctl(&["user", "create", "anna", "--role", "administrator"]);
+    scene.link = made["link"].as_str().map(str::to_owned);
+    scene.browse("sign-in", |_, line| panic!("{line}"));
 }
 
 #[test]

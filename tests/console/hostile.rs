@@ -115,7 +115,11 @@ fn people_see_what_their_role_and_group_let_them_see() {
     assert_eq!(seen("GET /", "").status, 200, "the overview is there without what concerns the server");
     assert_eq!(seen(&format!("GET /devices/{device}"), "").status, 404);
     assert_eq!(seen(&format!("POST /devices/{device}"), "action=remove&sure=on").status, 404);
-    let wrong = ask(&server, "GET /", "accept: text/html\r\nauthorization: Bearer no\r\n", "");
-    assert_eq!(wrong.status, 401);
-    wrong.shows("role=\"alert\"");
+    let wrong =
+        ask(&server, "GET /tasks?state=done", "accept: text/html\r\nauthorization: Bearer no\r\n", "");
+    assert_eq!((wrong.status, wrong.header("location")), (303, "/sign-in?next=%2Ftasks%3Fstate%3Ddone"));
+    let from_elsewhere = "accept: text/html\r\nsec-fetch-site: cross-site\r\n";
+    let asked = ask(&server, "GET /tasks", from_elsewhere, "");
+    assert_eq!(asked.status, 200);
+    asked.shows("<a href=\"/tasks\">Go on to /tasks</a>");
 }

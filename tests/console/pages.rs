@@ -11,7 +11,7 @@ use muster::wire::event::Severity;
 use muster::wire::settings::Declaration;
 
 /// Every page of a server without devices.
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 16] = [
     "/",
     "/devices",
     "/groups",
@@ -26,6 +26,8 @@ const PAGES: [&str; 14] = [
     "/audit?verify=1",
     "/server",
     "/help",
+    "/sign-in",
+    "/welcome",
 ];
 
 #[test]
@@ -247,7 +249,7 @@ fn a_task_is_made_for_a_filter_once_its_number_was_said_and_cancelled() {
     page.shows("The task is made, for 2 devices.");
     page.shows("data-live");
     let url = made.header("location").split('?').next().unwrap().to_owned();
-    assert_eq!(get(&server, "/runs/1").status, 404);
+    assert_eq!(get(&server, "/runs/1").status, 400);
     get(&server, "/tasks?state=active").shows(&url);
     assert_eq!(post(&server, &url, &[("action", "cancel")]).status, 303);
     get(&server, &url).shows("cancelled");

@@ -1,14 +1,15 @@
-//! Access: tokens with which devices come in, and tokens of people and programs.
+//! Access: users, tokens of programs, and tokens with which devices come in.
 
 use super::api::Api;
 use super::form::{Fields, Form, Sent, invalid};
-use super::page::{Answer, Cell, Page, Part, Table, see};
+use super::page::{Answer, Cell, Link, Page, Part, Table, see};
 use super::said;
 use crate::fleet::why::shell_word;
+use crate::wire::api::device_table::time;
 use crate::wire::api::url::{path, with_query};
 use crate::wire::api::{
-    ApiToken, CreatedApiToken, CreatedToken, ErrorDetail, NewApiToken, NewToken, Page as ListPage, PageQuery,
-    Role, Token,
+    ApiToken, CreatedApiToken, CreatedToken, ErrorCode, ErrorDetail, NewApiToken, NewToken, NewUser,
+    Page as ListPage, PageQuery, Role, Session, Token, User, UserLink,
 };
 use crate::wire::units::parse_duration;
 
@@ -20,6 +21,7 @@ pub(super) async fn change(api: Api, Sent(fields): Sent) -> Answer {
     match changed(&api, &fields).await {
         Ok(Done::Made(page)) => page.into(),
         Ok(Done::Revoked) => Ok(see(&said::with("/access", "revoked", 0))),
+        Ok(Done::Removed) => Ok(see(&said::with("/access", "removed", 0))),
         Err(error) => page(&api, &fields, Some(error)).await,
     }
 }
@@ -28,6 +30,7 @@ enum Done {
     /// With a secret, which is shown this once.
     Made(Page),
     Revoked,
+    Removed,
 }
 
 async fn changed(api: &Api, fields: &Fields) -> Result<Done, ErrorDetail> {
@@ -38,6 +41,10 @@ async fn changed(api: &Api, fields: &Fields) -> Result<Done, ErrorDetail> {
         .map_err(invalid)?;
     let group = fields.some("group");
     match fields.get("action") {
+        "link" if fields.get("sure").is_empty() => Ok(Done::Made(sure("link", fields.get("name")))),
+        "remove-user" if fields.get("sure").is_empty() => {
+            Ok(Done::Made(sure("remove-user", fields.get("name"))))
+        }
         "join" => {
             let new = NewToken {
                 ttl_seconds,
@@ -61,6 +68,22 @@ async fn changed(api: &Api, fields: &Fields) -> Result<Done, ErrorDetail> {
             let command = format!("musterctl api-token create {} --role {role}", shell_word(&new.name));
             Ok(Done::Made(secret("An API token", &command, made.token, Cell::when(made.info.expires_at))))
         }
+        "user" => {
+            let role = fields.parsed::<Role>("role")?.ok_or_else(|| invalid("choose a role"))?;
+            let new = NewUser { name: fields.get("name").trim().to_owned(), role, group };
+            let made: UserLink = api.post("/v1/users", &new).await?;
+            let command = format!("musterctl user create {} --role {role}", shell_word(&new.name));
+            Ok(Done::Made(one_time_link(&command, made)))
+        }
+        "link" => {
+            let name = fields.get("name");
+            let made: UserLink = api.post(&format!("{}/link", path("/v1/users", name)), &()).await?;
+            Ok(Done::Made(one_time_link(&format!("musterctl user passwd {}", shell_word(name)), made)))
+        }
+        "remove-user" => {
+            let _: User = api.delete(&path("/v1/users", fields.get("name"))).await?;
+            Ok(Done::Removed)
+        }
         "revoke-join" => {
             let _: Token = api.delete(&path("/v1/tokens", fields.get("id"))).await?;
             Ok(Done::Revoked)
@@ -81,22 +104,103 @@ fn secret(title: &str, command: &str, token: String, until: Cell) -> Page {
         .with(Part::Facts(vec![("Good until", until)]))
 }
 
+/// Asks before something of a user ends.
+fn sure(action: &'static str, name: &str) -> Page {
+    let (what, command) = match action {
+        "link" => ("Another one-time link ends the password, the sessions and the API tokens", "passwd"),
+        _ => ("To remove the user ends the sessions and the API tokens", "remove"),
+    };
+    let form = Form::post("/access", "").hidden("name", name).hidden("sure", "on");
+    Page::new("/access", format!("User {name}"))
+        .command(format!("musterctl user {command} {}", shell_word(name)))
+        .with(Part::text(format!("{what} of {name}.")))
+        .with(form.danger(action, "Go on"))
+        .with(Part::Links(vec![Link::new("/access", "Back")]))
+}
+
+fn one_time_link(command: &str, made: UserLink) -> Page {
+    let until = made.info.link_expires_at.map_or_else(|| Cell::text(""), Cell::when);
+    secret(&format!("A one-time link for {}", made.info.name), command, made.link, until)
+}
+
 async fn page(api: &Api, fields: &Fields, wrong: Option<ErrorDetail>) -> Answer {
     let of = |list, name| with_query(list, &PageQuery { limit: None, cursor: fields.some(name) });
-    let (tokens, join) = (of("/v1/api-tokens", "api"), of("/v1/tokens", "join"));
-    let (tokens, join) =
-        tokio::join!(api.get::<ListPage<ApiToken>>(&tokens), api.get::<ListPage<Token>>(&join));
-    Page::new("/access", "Access")
-        .command("musterctl token list")
+    let (users, tokens, join) =
+        (of("/v1/users", "users"), of("/v1/api-tokens", "api"), of("/v1/tokens", "join"));
+    let (session, users, tokens, join) = tokio::join!(
+        api.get::<Session>("/v1/session"),
+        api.get::<ListPage<User>>(&users),
+        api.get::<ListPage<ApiToken>>(&tokens),
+        api.get::<ListPage<Token>>(&join),
+    );
+    let page = Page::new("/access", "Access")
+        .command("musterctl user list")
         .said(fields)
-        .with(Part::heading("Join tokens: with which devices come in"))
-        .with(join_table(join?))
-        .with(join_form(fields))
-        .with(Part::heading("API tokens: with which people and programs sign in"))
-        .with(api_table(tokens?))
-        .with(api_form(fields))
-        .wrong(wrong)
-        .into()
+        .with(Part::Facts(you(session?)));
+    match (users, tokens, join) {
+        (Ok(users), Ok(tokens), Ok(join)) => page
+            .with(Part::heading("Users"))
+            .with(user_table(users))
+            .with(user_form(fields))
+            .with(Part::heading("API tokens: with which programs sign in"))
+            .with(api_table(tokens))
+            .with(api_form(fields))
+            .with(Part::heading("Join tokens: with which devices come in"))
+            .with(join_table(join))
+            .with(join_form(fields)),
+        (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) if error.code == ErrorCode::Forbidden => {
+            page.with(Part::text("Users and tokens are for administrators to see."))
+        }
+        (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => return Err(error.into()),
+    }
+    .wrong(wrong)
+    .into()
+}
+
+/// The one who looks at the page.
+fn you(session: Session) -> Vec<(&'static str, Cell)> {
+    let until = session.expires_at.map_or_else(|| Cell::text(""), Cell::when);
+    vec![
+        ("You are", Cell::text(session.name)),
+        ("Role", Cell::text(session.role.to_string())),
+        ("Group", Cell::text(session.group)),
+        ("Session ends", until),
+    ]
+}
+
+fn user_table(list: ListPage<User>) -> Table {
+    let button = |action: &str, name: &str, text| {
+        Cell::Button("/access".into(), vec![("action", action.to_owned()), ("name", name.to_owned())], text)
+    };
+    let rows = list.items.into_iter().map(|user| {
+        let state = match (user.has_password, user.link_expires_at) {
+            (true, _) => Cell::State("good", "has a password".into()),
+            (false, Some(at)) => Cell::State("warn", format!("has a link until {}", time(at))),
+            (false, None) => Cell::State("bad", "can't sign in".into()),
+        };
+        [
+            Cell::text(&user.name),
+            state,
+            Cell::text(user.role.to_string()),
+            Cell::text(user.group),
+            Cell::Number(user.sessions),
+            button("link", &user.name, "New link"),
+            button("remove-user", &user.name, "Remove"),
+        ]
+    });
+    let heads = ["Name", "State", "Role", "Group", "Sessions", "Password", "Remove"];
+    let next = list.next_cursor.map(|cursor| with_query("/access", &serde_json::json!({ "users": cursor })));
+    Table::new("Users", heads, "There is no user.").rows(rows).next(next)
+}
+
+fn user_form(fields: &Fields) -> Part {
+    let value = |name: &str| if fields.get("action") == "user" { fields.get(name) } else { "" }.to_owned();
+    let form = Form::post("/access", "Make a user")
+        .line("name", "Name", &value("name"), "to sign in with, and as the audit names them")
+        .choice("role", "Role", &value("role"), Role::ALL.map(|role| (role.name(), role.name())))
+        .line("group", "Group", &value("group"), "with those below it; empty: /")
+        .button("user", "Make");
+    Part::Folded("Make a user", vec![form.into()])
 }
 
 fn revoke(action: &str, id: &impl ToString, is_valid: bool) -> Cell {

@@ -71,3 +71,9 @@ async function renewed() {
   if (!fresh.dataset.live) clearInterval(renewing);
 }
 const renewing = main && setInterval(() => renewed().catch(() => {}), 3000);
+
+// A one-time link: its secret stands behind the #, which no browser sends by itself.
+if (location.pathname === "/welcome" && location.hash) {
+  page.querySelector("input[name=link]").value = location.hash.slice(1);
+  history.replaceState(null, "", "/welcome");
+}

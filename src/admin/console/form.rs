@@ -78,6 +78,8 @@ pub(super) struct Field {
     pub(super) value: String,
     pub(super) hint: &'static str,
     pub(super) kind: Kind,
+    /// Its meaning to browsers that fill forms in: a name of the HTML standard, section 4.10.18.7.
+    pub(super) complete: &'static str,
     /// The place of a fault in it: what is before, at and behind it.
     pub(super) fault: Option<(String, String, String)>,
 }
@@ -86,6 +88,8 @@ pub(super) enum Kind {
     Hidden,
     Line,
     Search,
+    /// Never shown again.
+    Password,
     /// A text of several lines.
     Area,
     /// One of these: value and text.
@@ -105,7 +109,7 @@ impl Form {
 
     fn add(mut self, kind: Kind, name: &'static str, label: &str, value: &str, hint: &'static str) -> Self {
         let (label, value) = (label.to_owned(), value.to_owned());
-        self.fields.push(Field { name, label, value, hint, kind, fault: None });
+        self.fields.push(Field { name, label, value, hint, kind, complete: "off", fault: None });
         self
     }
 
@@ -115,6 +119,28 @@ impl Form {
 
     pub(super) fn line(self, name: &'static str, label: &str, value: &str, hint: &'static str) -> Self {
         self.add(Kind::Line, name, label, value, hint)
+    }
+
+    /// The name of a user, which browsers know.
+    pub(super) fn user(self, name: &'static str, label: &str, value: &str) -> Self {
+        self.line(name, label, value, "").completed("username")
+    }
+
+    pub(super) fn password(
+        self,
+        name: &'static str,
+        label: &str,
+        complete: &'static str,
+        hint: &'static str,
+    ) -> Self {
+        self.add(Kind::Password, name, label, "", hint).completed(complete)
+    }
+
+    fn completed(mut self, complete: &'static str) -> Self {
+        if let Some(field) = self.fields.last_mut() {
+            field.complete = complete;
+        }
+        self
     }
 
     /// A filter, with the place of the fault that was found in it.

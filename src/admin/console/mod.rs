@@ -25,6 +25,7 @@ mod policies;
 mod said;
 mod selection;
 mod server;
+mod sign_in;
 mod tasks;
 pub(in crate::admin) mod text;
 
@@ -33,7 +34,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -78,6 +79,9 @@ pub(super) fn around(api: Router) -> Router {
         .route("/audit", get(audit::show))
         .route("/server", get(server::show))
         .route("/help", get(help::show))
+        .route("/sign-in", get(sign_in::show).post(sign_in::sign_in))
+        .route("/welcome", get(sign_in::welcome).post(sign_in::set_password))
+        .route("/sign-out", post(sign_in::sign_out))
         .layer(DefaultBodyLimit::max(REQUEST_BODY_BYTES_MAX))
         .layer(middleware::from_fn(safe))
         .route("/assets/{name}", get(assets::serve))
@@ -85,8 +89,19 @@ pub(super) fn around(api: Router) -> Router {
         .with_state(api)
 }
 
+/// Adds the headers. Somebody who comes to a page and is not signed in is led to where they can.
 async fn safe(request: Request, next: Next) -> Response {
+    let is_page = request.method() == Method::GET && is_browser(request.headers());
+    let wanted = request.uri().path_and_query().map(ToString::to_string).filter(|_| is_page);
+    let site = request.headers().get("sec-fetch-site").cloned();
     let mut answer = next.run(request).await;
+    match (answer.status(), wanted) {
+        (StatusCode::UNAUTHORIZED, Some(wanted)) => answer = page::see(&sign_in::url(&wanted)),
+        (StatusCode::FORBIDDEN, Some(wanted)) if site.is_some_and(|site| site != "same-origin") => {
+            answer = sign_in::from_elsewhere(&wanted).into_response();
+        }
+        _ => {}
+    }
     for (name, value) in HEADERS {
         answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
@@ -95,8 +110,7 @@ async fn safe(request: Request, next: Next) -> Response {
 
 /// Everything else is the API's. A browser that comes to a place which is not there gets a page.
 async fn other(State(api): State<Router>, request: Request) -> Response {
-    let accepted = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
-    let is_browser = accepted.is_some_and(|accepted| accepted.contains("text/html"));
+    let is_browser = is_browser(request.headers());
     let Ok(answer) = api::asked(&api, request).await;
     let detail = answer.extensions().get::<ErrorDetail>().cloned();
     match detail.filter(|_| is_browser) {
@@ -109,4 +123,10 @@ async fn other(State(api): State<Router>, request: Request) -> Response {
         }
         None => answer,
     }
+}
+
+/// Whether a page is wanted, and not a document for a program.
+fn is_browser(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    accepted.is_some_and(|accepted| accepted.contains("text/html"))
 }

@@ -5,7 +5,7 @@ use super::form::Fields;
 use super::text::many;
 
 /// Names of changes, and the text for each; `{}` stands for a number of devices.
-const DONE: [(&str, &str); 14] = [
+const DONE: [(&str, &str); 15] = [
     ("approved", "Approved. It is in sync within about a minute."),
     ("called", "{} asked to sync now."),
     ("cancelled", "The task is cancelled."),
@@ -17,6 +17,7 @@ const DONE: [(&str, &str); 14] = [
     ("revoked", "Withdrawn: the next request with it is refused."),
     ("saved", "Saved."),
     ("set", "Set: {} with other settings."),
+    ("signed-out", "You are signed out."),
     ("tagged", "Tagged: {} changed."),
     ("task", "The task is made, for {}."),
     ("untagged", "Tag taken: {} changed."),
