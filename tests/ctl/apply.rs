@@ -12,8 +12,8 @@ interval_seconds = 900
 keep_connected = "on"
 
 [[tag]]
-name = "till"
-rule = "name:till-*"
+name = "kiosks"
+rule = "name:kiosk-*"
 
 [[policy]]
 group = "/shops"
@@ -50,7 +50,7 @@ fn what_files_say_is_made_once_changed_where_it_differs_and_removed_when_asked()
     write(fleet.path(), ".git/config.toml", "[[nonsense]]");
     write(fleet.path(), "README.md", "no TOML");
     let directory = fleet.path().to_str().unwrap();
-    let device = server.enrol("till-1");
+    let device = server.enrol("kiosk-1");
     let restart =
         TaskKind { kind: "restart".into(), schema: String::new(), timeout_seconds: 600, is_repeatable: true };
     let declaration = Declaration {
@@ -61,7 +61,7 @@ fn what_files_say_is_made_once_changed_where_it_differs_and_removed_when_asked()
     };
     server.declare(device, declaration);
     server.done(&["group", "create", "/shops"]);
-    server.done(&["device", "set", "till-1", "--group", "/shops"]);
+    server.done(&["device", "set", "kiosk-1", "--group", "/shops"]);
 
     let shown = server.done(&["apply", "-f", directory, "--dry-run"]);
     let lines: Vec<_> = shown.lines().filter(|line| !line.starts_with(' ')).collect();
@@ -70,7 +70,7 @@ fn what_files_say_is_made_once_changed_where_it_differs_and_removed_when_asked()
         [
             "+ group /shops/berlin",
             "+ view silent",
-            "+ tag till",
+            "+ tag kiosks",
             "+ policy kiosk on /shops",
             "+ task nightly",
             "5 changes would be made; nothing was changed"
@@ -90,7 +90,7 @@ fn what_files_say_is_made_once_changed_where_it_differs_and_removed_when_asked()
         (&policy["settings"]["screen"]["lines"], &policy["locks"][0]),
         (&3.into(), &"screen.url".into())
     );
-    assert_eq!(server.json(&["tag", "list"])[0]["rule"], "name:till-*");
+    assert_eq!(server.json(&["tag", "list"])[0]["rule"], "name:kiosk-*");
     assert_eq!(server.json(&["task", "list"])[0]["name"], "nightly");
     assert_eq!(server.done(&["apply", "-f", directory]), "the server has all that the files say\n");
 
@@ -98,12 +98,12 @@ fn what_files_say_is_made_once_changed_where_it_differs_and_removed_when_asked()
     write(fleet.path(), "shops.toml", &SHOPS.replace("lines = 3", "rows = 4").replace("900", "600"));
     write(fleet.path(), "more/tasks.toml", &TASKS.replace("force = true", "force = false"));
     server.done(&["view", "save", "old", "seen:>30d"]);
-    server.done(&["tag", "rule", "till", "name:kasse-*"]);
+    server.done(&["tag", "rule", "kiosks", "name:screen-*"]);
     let made = server.done(&["apply", "-f", directory]);
     let expected = "~ group /shops/berlin
     interval_seconds: 900 -> 600
-~ tag till
-    rule: \"name:kasse-*\" -> \"name:till-*\"
+~ tag kiosks
+    rule: \"name:screen-*\" -> \"name:kiosk-*\"
 ~ policy kiosk on /shops
     screen.rows = 4
     screen.lines: 3 -> nothing
@@ -141,7 +141,7 @@ fn a_wrong_file_is_named_with_its_line_and_nothing_is_changed() {
     for (text, what) in [
         ("[[group]]\npath = 7\n", "b.toml:2: invalid type: integer"),
         ("[[group]]\nname = \"/x\"\n", "b.toml:2: unknown field `name`"),
-        ("[[tag]]\nname = \"till\"\nrule = \"os:debian\"\n", "tag till is in"),
+        ("[[tag]]\nname = \"kiosks\"\nrule = \"os:debian\"\n", "tag kiosks is in"),
         ("[[view]]\nname = \"x\"\nwhere = \"colour:red\"\n", "view x: "),
         (
             "[[policy]]\ngroup = \"/\"\napplication = \"a\"\nsettings = { since = 2026-01-01 }\n",

@@ -40,8 +40,8 @@ All files of the directory and its folders whose names end in .toml are read:
   where = 'seen:>7d'
 
   [[tag]]
-  name = 'till'
-  rule = 'name:till-*'
+  name = 'kiosks'
+  rule = 'name:kiosk-*'
 
   [[policy]]
   group = '/shops'
