@@ -49,9 +49,11 @@ pub(super) async fn sign_in(api: Api, Sent(fields): Sent) -> Answer {
     }
 }
 
-/// A place of this console, whatever the address says: `//` and `/\` begin the address of another host.
+/// A place of this console, whatever the address says: `//` and `/\` begin the address of another host, and
+/// browsers leave out control characters (WHATWG URL, section 4.4).
 fn local(wanted: &str) -> &str {
-    let is_local = wanted.starts_with('/') && !wanted.starts_with("//") && !wanted.contains('\\');
+    let is_odd = |one: char| one.is_control() || one == '\\';
+    let is_local = wanted.starts_with('/') && !wanted.starts_with("//") && !wanted.contains(is_odd);
     if is_local { wanted } else { "/" }
 }
 
@@ -113,9 +115,15 @@ mod tests {
 
     #[test]
     fn nobody_is_led_to_another_host() {
-        for wanted in
-            ["", "https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"]
-        {
+        for wanted in [
+            "",
+            "https://evil.example/",
+            "//evil.example/",
+            "/\\evil.example",
+            "/\t/evil.example",
+            "/\n/evil.example",
+            "javascript:alert(1)",
+        ] {
             assert_eq!(local(wanted), "/", "{wanted}");
         }
         assert_eq!(local("/devices?where=a"), "/devices?where=a");
