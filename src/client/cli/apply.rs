@@ -171,7 +171,7 @@ fn all<T>(pages: impl Iterator<Item = Result<Vec<T>, ClientError>>) -> Result<Ve
     Ok(all)
 }
 
-/// What has to be done, in this order; and what no file speaks of.
+/// Changes to make, in this order; and things that no file speaks of.
 fn compare(client: &mut Client, wanted: Wanted) -> Result<(Vec<Change>, Vec<Change>), Failure> {
     let (mut changes, mut beyond) = (Vec::new(), Vec::new());
     groups(client, wanted.groups, &mut changes)?;

@@ -168,9 +168,9 @@ impl ServerTls {
         Self { config: Arc::new(config), shown: self.shown }
     }
 
-    /// For administrators. They are shown the same until another certificate is shown to them; those who can't
-    /// read its signatures, which are browsers, the certificate `of_browsers` (DER) with this private key
-    /// (PKCS #8, DER).
+    /// For administrators. They are shown the same until another certificate is shown to them; those who
+    /// can't read its signatures, which are browsers, the certificate `of_browsers` (DER) with this private
+    /// key (PKCS #8, DER).
     ///
     /// # Errors
     /// When the library can't be set up, or certificate and key can't be used.

@@ -154,7 +154,7 @@ impl Wanted {
         groups.chain(policies).chain(tags).chain(views).chain(tasks).collect()
     }
 
-    /// What the server would refuse in the middle of the work.
+    /// Finds faults that the server would refuse in the middle of the work.
     fn check(&self) -> Result<(), String> {
         for policy in &self.policies {
             let named =
