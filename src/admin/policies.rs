@@ -8,8 +8,8 @@ use crate::fleet::settings::{self, SettingsError};
 use crate::store::query::{self, DeviceKey};
 use crate::store::{self, NewSettings, SetSettings, SettingsChange};
 use crate::wire::api::{
-    ApplicationSettings, CHANGED_NAMES_MAX, ExplainQuery, ExplainedKey, NewPolicy, Page, Policy, PolicyQuery,
-    PolicyRemoval, SettingsChanged,
+    ApplicationSettings, CHANGED_NAMES_MAX, ExplainQuery, ExplainedKey, NewPolicy, OwnSettings, Page, Policy,
+    PolicyQuery, PolicyRemoval, SettingsChanged,
 };
 use crate::wire::datagram::WakeReason;
 use crate::wire::id::DeviceId;
@@ -159,14 +159,18 @@ pub(super) async fn of_device(
             let condition = detail.conditions.iter().find(|condition| condition.application == application);
             condition.and_then(|condition| condition.settings.clone())
         };
-        let one = |desired: store::DesiredSettings| ApplicationSettings {
-            reported: reported(&desired.application),
-            application: desired.application,
-            desired_revision: (desired.revision > 0).then_some(desired.revision),
-            settings: desired.merged.settings,
-            drift: desired.merged.drift,
+        let one = |desired: store::DesiredSettings| {
+            let own = context.store.policies().own(device, &desired.application)?;
+            Ok(ApplicationSettings {
+                reported: reported(&desired.application),
+                application: desired.application,
+                desired_revision: (desired.revision > 0).then_some(desired.revision),
+                settings: desired.merged.settings,
+                drift: desired.merged.drift,
+                own: own.map(|own| OwnSettings { settings: own.set.settings, drift: own.set.drift }),
+            })
         };
-        Ok(desired.into_iter().map(one).collect())
+        desired.into_iter().map(one).collect()
     };
     shared.answer(work).await
 }

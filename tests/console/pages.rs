@@ -231,6 +231,10 @@ fn a_policy_is_previewed_before_it_is_saved() {
         format!("/devices/{id}?done=set&number=1")
     );
     assert_eq!(server.json(&["settings", "show", "--device", "kiosk-17"])[0]["settings"]["rows"], 1);
+    // The editor holds what is the device's own: saved again, all else stays its group's to say.
+    let editor = get(&server, &format!("/policies/edit?device={id}&application=kiosk"));
+    editor.shows("&#34;rows&#34;: 1");
+    assert!(!editor.body.contains("&#34;lines&#34;"), "{}", editor.body);
     let remove = [("group", "/"), ("application", "kiosk"), ("action", "remove")];
     assert_eq!(post(&server, "/policies/edit", &remove).status, 303);
 }

@@ -103,7 +103,7 @@ async fn now(api: &Api, holder: &Holder, application: &str) -> Result<Option<Set
         let url = format!("{}/settings", path("/v1/devices", &holder.at));
         let all: Vec<ApplicationSettings> = api.get(&url).await?;
         let own = all.into_iter().find(|one| one.application == application);
-        return Ok(own.map(|own| (own.settings, Vec::new(), None)));
+        return Ok(own.and_then(|one| one.own).map(|own| (own.settings, Vec::new(), own.drift)));
     }
     let query = PolicyQuery {
         group: Some(holder.at.clone()),

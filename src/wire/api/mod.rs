@@ -137,7 +137,7 @@ pub use group::{Group, NewGroup};
 pub use keep::Keep;
 pub use policy::{
     ApplicationSettings, CHANGED_NAMES_MAX, ExplainQuery, ExplainedKey, GroupMove, GroupRemoval, LevelValue,
-    NewPolicy, Policy, PolicyQuery, PolicyRemoval, SettingsChanged,
+    NewPolicy, OwnSettings, Policy, PolicyQuery, PolicyRemoval, SettingsChanged,
 };
 pub use status::{
     BackupStatus, ClockCondition, ClockStatus, CloseCount, DatagramTotals, DeviceCounts, EventTotals,

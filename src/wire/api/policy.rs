@@ -113,8 +113,21 @@ pub struct ApplicationSettings {
     pub settings: Map<String, Value>,
     /// The device's reaction when somebody else changes them.
     pub drift: Drift,
+    /// The device's own settings, which go before those of its groups; null: it has none.
+    #[serde(default)]
+    pub own: Option<OwnSettings>,
     /// The device's report; null: none yet.
     pub reported: Option<SettingsReport>,
+}
+
+/// Settings that were set for one device.
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct OwnSettings {
+    /// The settings.
+    pub settings: Map<String, Value>,
+    /// The device's reaction when somebody else changes them; null: as its groups say.
+    pub drift: Option<Drift>,
 }
 
 /// Which application's settings are to be explained.
