@@ -194,6 +194,16 @@ fn groups_are_made_moved_and_removed_and_it_is_said_whom_that_concerns() {
 }
 
 #[test]
+fn those_who_have_not_signed_in_are_offered_no_places() {
+    let server = AdminServer::start();
+    for (url, offers) in [("/sign-in", false), ("/welcome", false), ("/help", true)] {
+        let page = get(&server, url);
+        page.shows("</footer>");
+        assert_eq!((page.body.contains("<nav"), page.body.contains("Sign out")), (offers, offers), "{url}");
+    }
+}
+
+#[test]
 fn a_policy_is_previewed_before_it_is_saved() {
     let server = AdminServer::start();
     let device = server.enrol("kiosk-17");

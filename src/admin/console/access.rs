@@ -8,8 +8,8 @@ use crate::fleet::why::shell_word;
 use crate::wire::api::device_table::time;
 use crate::wire::api::url::{path, with_query};
 use crate::wire::api::{
-    ApiToken, CreatedApiToken, CreatedToken, ErrorCode, ErrorDetail, NewApiToken, NewToken, NewUser,
-    Page as ListPage, PageQuery, Role, Session, Token, User, UserLink,
+    ApiToken, ApiTokenState, CreatedApiToken, CreatedToken, ErrorCode, ErrorDetail, NewApiToken, NewToken,
+    NewUser, Page as ListPage, PageQuery, Role, Session, Token, TokenState, User, UserLink,
 };
 use crate::wire::units::parse_duration;
 
@@ -210,18 +210,18 @@ fn revoke(action: &str, id: &impl ToString, is_valid: bool) -> Cell {
     Cell::Button("/access".into(), vec![("action", action.to_owned()), ("id", id.to_string())], "Revoke")
 }
 
-fn state(state: &str) -> Cell {
-    Cell::State(if state == "valid" { "good" } else { "" }, state.to_owned())
+fn state(is_valid: bool, word: &str) -> Cell {
+    Cell::State(if is_valid { "good" } else { "" }, word.to_owned())
 }
 
 fn join_table(list: ListPage<Token>) -> Table {
     let rows = list.items.into_iter().map(|token| {
-        let is_valid = token.state.name() == "valid";
+        let is_valid = token.state == TokenState::Valid;
         let of = token.device_name.map(|name| format!("takes over {name}"));
         let approval = if token.approval { " (with approval)" } else { "" };
         [
             Cell::Code(token.id.to_string()),
-            state(token.state.name()),
+            state(is_valid, token.state.name()),
             Cell::text(token.group),
             Cell::text(format!("{} of {}{approval}", token.used, token.uses)),
             Cell::text(of.or(token.names).unwrap_or_default()),
@@ -236,10 +236,10 @@ fn join_table(list: ListPage<Token>) -> Table {
 
 fn api_table(list: ListPage<ApiToken>) -> Table {
     let rows = list.items.into_iter().map(|token| {
-        let is_valid = token.state.name() == "valid";
+        let is_valid = token.state == ApiTokenState::Valid;
         [
             Cell::text(token.name),
-            state(token.state.name()),
+            state(is_valid, token.state.name()),
             Cell::text(token.role.to_string()),
             Cell::text(token.group),
             Cell::when(token.expires_at),

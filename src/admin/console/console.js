@@ -39,8 +39,8 @@ setInterval(() => {
   for (const time of page.querySelectorAll("time")) time.textContent = relative(time.dateTime);
 }, 15000);
 
-// Rows that come to the top of a table; those who have scrolled keep their place. A stream that breaks off is taken
-// up again where it was: the browser names the id of the last row.
+// Rows that come to the top of a table; those who have scrolled keep their place. A stream that breaks off is
+// taken up again where it was: the browser names the id of the last row.
 const rows = page.querySelector("tbody[data-live]");
 if (rows) {
   const state = page.getElementById("live");

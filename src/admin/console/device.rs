@@ -7,16 +7,18 @@ use super::api::Api;
 use super::form::{Fields, Form, Sent, invalid};
 use super::page::{Answer, Cell, Page, Part, Plot, Table, see};
 use super::selection::{called, interval};
-use super::text::{or_nothing, quantity};
 use super::{devices, events, policies, said};
 use crate::fleet::why::shell_word;
-use crate::wire::api::device_table::{NOTHING_THERE, duration};
+use crate::wire::api::device_table::{NOTHING_THERE, duration, or_nothing};
+use crate::wire::api::quantity::quantity;
 use crate::wire::api::url::{path, with_query};
 use crate::wire::api::{
     ApplicationSettings, Approval, CallRequest, CreatedToken, Device, DeviceChange, DeviceDetail,
     ErrorDetail, EventRecord, ExplainedKey, Keep, LevelValue, Page as ListPage, Presence, ReEnrolment,
     RunState, Selected, StatisticSeries, TagChange, TaskRun, Why,
 };
+use crate::wire::section::Condition;
+use crate::wire::settings::SettingsState;
 use crate::wire::units::format_duration;
 
 /// Length of a plot: 24 hours.
@@ -248,16 +250,15 @@ fn facts(detail: &DeviceDetail) -> Vec<(&'static str, Cell)> {
 
 fn conditions(detail: &DeviceDetail) -> Table {
     let rows = detail.conditions.iter().map(|one| {
-        let condition = one.condition.to_string();
-        let kind = match condition.as_str() {
-            "running" => "good",
-            "failed" => "bad",
-            "stopped" => "warn",
+        let kind = match one.condition {
+            Condition::Running => "good",
+            Condition::Failed => "bad",
+            Condition::Stopped => "warn",
             _ => "",
         };
         [
             Cell::text(&one.application),
-            Cell::State(kind, condition),
+            Cell::State(kind, one.condition.to_string()),
             Cell::when(one.since),
             Cell::text(&one.version),
             Cell::text(&one.detail),
@@ -271,14 +272,12 @@ fn settings_table(device: &str, settings: Vec<ApplicationSettings>) -> Table {
     let rows = settings.into_iter().map(|one| {
         let explain =
             with_query(&devices::device_url(device), &serde_json::json!({ "explain": one.application }));
-        let (state, detail) = one.reported.map_or_else(
-            || (NOTHING_THERE.to_owned(), String::new()),
-            |report| (report.state.to_string(), report.detail),
-        );
-        let kind = match state.as_str() {
-            "applied" => "good",
-            NOTHING_THERE => "",
-            _ => "warn",
+        let (kind, state, detail) = match one.reported {
+            None => ("", NOTHING_THERE.to_owned(), String::new()),
+            Some(report) => {
+                let kind = if report.state == SettingsState::Applied { "good" } else { "warn" };
+                (kind, report.state.to_string(), report.detail)
+            }
         };
         let change = policies::edit_url("device", device, &one.application);
         [

@@ -2,13 +2,12 @@
 
 use super::api::Api;
 use super::form::{Fields, Form};
-use super::overview::with_filter;
 use super::page::{Answer, Cell, Column, Link, Page, Part, Table};
 use super::selection;
 use super::text::count;
 use crate::fleet::filter::quoted;
 use crate::fleet::why::shell_word;
-use crate::wire::api::device_table::{duration, words};
+use crate::wire::api::device_table::{duration, why, words};
 use crate::wire::api::url::{path, with_query};
 use crate::wire::api::{
     Device, DeviceColumn, DeviceQuery, DeviceSort, ErrorDetail, FacetValue, Facets, Page as ListPage,
@@ -65,11 +64,10 @@ pub(super) async fn page(api: &Api, fields: &Fields, wrong: Option<ErrorDetail>)
     if query.sort.is_some() {
         command = format!("{command} --sort {}", shell_word(&sort.to_string()));
     }
-    let nothing_wrong = wrong.as_ref().is_none_or(|wrong| wrong.at.is_none());
     Page::new("/devices", format!("Devices ({})", count(facets.devices)))
         .command(command)
         .said(fields)
-        .with(search(&filter, query.sort, wrong.as_ref().filter(|_| nothing_wrong)))
+        .with(search(&filter, query.sort, None))
         .with(Part::Choices(choices(&filter, query.sort, &facets, views?)))
         .with(table("Devices", found.items, Some((&query, sort)), next))
         .with(Part::Links(vec![file, Link::new(task, "Make a task for these")]))
@@ -93,6 +91,11 @@ fn search(filter: &str, sort: Option<DeviceSort>, wrong: Option<&ErrorDetail>) -
         None => form,
     }
     .button("", "Show")
+}
+
+/// A command with a filter.
+pub(super) fn with_filter(command: &str, filter: &str) -> String {
+    if filter.is_empty() { command.to_owned() } else { format!("{command} --where {}", shell_word(filter)) }
 }
 
 /// Address of the list with a filter.
@@ -186,11 +189,6 @@ fn sorted_by(column: &mut Column, query: &DeviceQuery, sort: DeviceSort) {
 }
 
 fn row(device: Device) -> [Cell; 7] {
-    let why = match device.reasons.as_slice() {
-        [] => String::new(),
-        [only] => only.text.clone(),
-        [worst, more @ ..] => format!("{} (+{} more)", worst.text, more.len()),
-    };
     [
         Cell::link(device_url(device.id), device.name),
         presence(device.presence),
@@ -198,7 +196,7 @@ fn row(device: Device) -> [Cell; 7] {
         Cell::link(url(&term("group", &device.group)), device.group),
         Cell::when(device.last_sync_at),
         Cell::text(duration(device.interval_seconds.into())),
-        Cell::text(why),
+        Cell::text(why(&device.reasons)),
     ]
 }
 

@@ -159,8 +159,8 @@ async fn pass_on(mut from: Body, to: LinesSender) {
         for byte in bytes {
             if byte != b'\n' {
                 line.push(byte);
-            } else if let Some(told) = told(&std::mem::take(&mut line)) {
-                text.push_str(&told);
+            } else if let Some(sent) = server_sent(&std::mem::take(&mut line)) {
+                text.push_str(&sent);
             }
         }
         if line.len() > LINE_BYTES_MAX || (!text.is_empty() && to.send(Bytes::from(text)).await.is_err()) {
@@ -169,8 +169,8 @@ async fn pass_on(mut from: Body, to: LinesSender) {
     }
 }
 
-/// A line of the API as the browser is told it.
-fn told(line: &[u8]) -> Option<String> {
+/// A line of the API as an event for the browser.
+fn server_sent(line: &[u8]) -> Option<String> {
     match serde_json::from_slice(line).ok()? {
         FollowLine::Event(event) => {
             let next = event.next_position;

@@ -8,12 +8,12 @@ use super::page::{Answer, Cell, Page, Part, Table, see};
 use super::text::many;
 use super::{devices, said, selection};
 use crate::fleet::why::shell_word;
+use crate::wire::api::device_table::duration;
 use crate::wire::api::url::with_query;
 use crate::wire::api::{
     ErrorDetail, Group, GroupMove, GroupRemoval, Interval, Keep, NewGroup, Page as ListPage, PageQuery,
     SettingsChanged,
 };
-use crate::wire::units::format_duration;
 
 pub(super) async fn show(api: Api, fields: Fields) -> Answer {
     page(&api, &fields, None, None).await
@@ -22,7 +22,7 @@ pub(super) async fn show(api: Api, fields: Fields) -> Answer {
 pub(super) async fn change(api: Api, Sent(fields): Sent) -> Answer {
     match changed(&api, &fields).await {
         Ok(Done::Changed(done, devices)) => Ok(see(&said::with("/groups", done, devices))),
-        Ok(Done::Asked(devices)) => page(&api, &fields, None, Some(devices)).await,
+        Ok(Done::DryRun(devices)) => page(&api, &fields, None, Some(devices)).await,
         Err(error) => page(&api, &fields, Some(error), None).await,
     }
 }
@@ -30,7 +30,7 @@ pub(super) async fn change(api: Api, Sent(fields): Sent) -> Answer {
 enum Done {
     Changed(&'static str, u64),
     /// This many devices would have other settings.
-    Asked(u64),
+    DryRun(u64),
 }
 
 async fn changed(api: &Api, fields: &Fields) -> Result<Done, ErrorDetail> {
@@ -60,7 +60,8 @@ async fn changed(api: &Api, fields: &Fields) -> Result<Done, ErrorDetail> {
         }
         _ => return Err(invalid("there is no such action")),
     };
-    Ok(if dry_run { Done::Asked(changed.devices) } else { Done::Changed("moved", changed.devices) })
+    let done = if fields.get("action") == "move" { "moved" } else { "removed" };
+    Ok(if dry_run { Done::DryRun(changed.devices) } else { Done::Changed(done, changed.devices) })
 }
 
 async fn page(api: &Api, fields: &Fields, wrong: Option<ErrorDetail>, asked: Option<u64>) -> Answer {
@@ -97,7 +98,7 @@ fn rows(groups: &[Group]) -> Vec<[Cell; 6]> {
     };
     let row = |group: &Group| {
         let interval = match above(group, |group| group.interval_seconds.is_some()) {
-            Some(of) => from(duration(of.interval_seconds.unwrap_or_default()), of, group),
+            Some(of) => from(duration(of.interval_seconds.unwrap_or_default().into()), of, group),
             None => Cell::text("the server's"),
         };
         let keep = match above(group, |group| group.keep_connected.is_some()) {
@@ -115,10 +116,6 @@ fn rows(groups: &[Group]) -> Vec<[Cell; 6]> {
         ]
     };
     groups.iter().map(row).collect()
-}
-
-fn duration(seconds: u32) -> String {
-    format_duration(std::time::Duration::from_secs(seconds.into()))
 }
 
 fn forms(fields: &Fields) -> [Part; 3] {

@@ -1,10 +1,10 @@
 //! The console: the administration as pages for browsers, made on the server.
 //!
 //! ```text
-//! browser ── page or form ── console ── request to the API, within the process ── who asks, right, audit, handler
+//! browser ── page or form ── console ── request to the API, in the process ── right, audit, handler
 //! ```
 //!
-//! A page asks the [`Api`](api::Api) as every other client does, and shows the answers; nothing is kept here.
+//! A page asks the [`Api`](api::Api) as every other client does, and shows the answers; nothing is stored.
 //! Reading needs no script: links and forms do everything. The policy that is sent with each page lets no
 //! other script than the console's own run, whatever devices have in their names.
 

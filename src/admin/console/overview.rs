@@ -5,7 +5,6 @@ use super::devices;
 use super::form::Fields;
 use super::page::{Answer, Page, Part, Problem, Tile};
 use super::text::{count, many};
-use crate::fleet::why::shell_word;
 use crate::wire::api::url::with_query;
 use crate::wire::api::{
     CertificateStage, ClockCondition, Device, DeviceQuery, ErrorCode, FacetValue, Facets, JournalCondition,
@@ -39,7 +38,7 @@ pub(super) async fn show(api: Api, fields: Fields) -> Answer {
     let (facets, critical, waiting) = (facets?, critical?, waiting?);
     let status = match status {
         Ok(status) => Some(status),
-        // Those who see some groups alone are told nothing of the server.
+        // Those who see some groups alone see nothing of the server.
         Err(error) if error.code == ErrorCode::Forbidden => None,
         Err(error) => return Err(Problem(error)),
     };
@@ -155,9 +154,4 @@ fn troubles(status: &Status) -> Vec<String> {
         }
     }
     found
-}
-
-/// A command with a filter.
-pub(super) fn with_filter(command: &str, filter: &str) -> String {
-    if filter.is_empty() { command.to_owned() } else { format!("{command} --where {}", shell_word(filter)) }
 }

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use super::form::{Field, Form, Kind};
 use super::text::{When, count};
 use super::{assets, said};
+use crate::wire::api::device_table::or_nothing;
 use crate::wire::api::{ErrorDetail, Timestamp};
 
 /// Places in the head of every page: address and title.
@@ -35,6 +36,8 @@ pub(super) struct Page {
     pub(super) title: String,
     /// Address of the place that it belongs to.
     pub(super) place: &'static str,
+    /// Places to go to; none for those who have not signed in.
+    places: &'static [(&'static str, &'static str)],
     /// The same in a terminal.
     pub(super) command: String,
     pub(super) said: Option<String>,
@@ -49,6 +52,7 @@ impl Page {
         Self {
             title: title.into(),
             place,
+            places: &PLACES,
             command: String::new(),
             said: None,
             wrong: None,
@@ -57,12 +61,17 @@ impl Page {
         }
     }
 
+    /// For those who have not signed in.
+    pub(super) fn outside(title: &str) -> Self {
+        Self { places: &[], ..Self::new("", title) }
+    }
+
     pub(super) fn command(mut self, command: impl Into<String>) -> Self {
         self.command = command.into();
         self
     }
 
-    /// With what was done before, and the address has told.
+    /// With the text for what was done before, which the address names.
     pub(super) fn said(mut self, fields: &super::form::Fields) -> Self {
         self.said = said::done(fields);
         self
@@ -323,7 +332,7 @@ fn digits(number: &u64) -> String {
 
 impl Cell {
     pub(super) fn text(text: impl Into<String>) -> Self {
-        Self::Text(super::text::or_nothing(text))
+        Self::Text(or_nothing(text))
     }
 
     pub(super) fn link(url: impl Into<String>, text: impl Into<String>) -> Self {

@@ -210,8 +210,13 @@ fn editor(
         .button("save", "Save");
     let form = if set.is_some() || asked.is_some() { form.danger("remove", "Remove") } else { form };
     let title = if holder.is_device { "Settings of a device" } else { "Policy" };
-    Page::new("/policies", format!("{title}: {application}"))
-        .command(format!("{} --file settings.json", holder.command("set", application)))
+    let (title, command) = if application.is_empty() {
+        (title.to_owned(), "musterctl policy set --help".to_owned())
+    } else {
+        (format!("{title}: {application}"), holder.command("set", application) + " --file settings.json")
+    };
+    Page::new("/policies", title)
+        .command(command)
         .with_all(asked.map(preview))
         .with(form)
         .with(Part::text("Earlier texts are in the audit, as they were before each change."))

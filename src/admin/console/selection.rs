@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use super::api::Api;
 use super::form::{Fields, Form, Sent, invalid};
-use super::overview::with_filter;
 use super::page::{Answer, Page, Part, see};
 use super::text::many;
 use super::{devices, said};
@@ -175,5 +174,5 @@ fn command(fields: &Fields) -> String {
         "sync" => ("musterctl device sync".to_owned(), String::new()),
         _ => ("musterctl device remove".to_owned(), String::new()),
     };
-    with_filter(&command, fields.get("where")) + &behind
+    devices::with_filter(&command, fields.get("where")) + &behind
 }

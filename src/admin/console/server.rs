@@ -3,8 +3,9 @@
 use super::api::Api;
 use super::overview::server;
 use super::page::{Answer, Cell, Page, Part, Table};
-use super::text::{bytes, count, many, or_nothing};
-use crate::wire::api::device_table::duration;
+use super::text::{count, many};
+use crate::wire::api::device_table::{duration, or_nothing};
+use crate::wire::api::quantity::size;
 use crate::wire::api::{CertificateStatus, CloseCount, Limit, Status};
 
 pub(super) async fn show(api: Api) -> Answer {
@@ -24,7 +25,7 @@ pub(super) async fn show(api: Api) -> Answer {
         .with(Part::Facts(store(&status)))
         .with(Part::heading("Limits"))
         .with(limits(&status.limits));
-    // It is for administrators of the whole fleet alone.
+    // Administrators of the whole fleet alone see it.
     if let Ok(certificate) = certificate {
         page = page.with(Part::heading("Certificate")).with(Part::Facts(trust(&certificate)));
     }
@@ -72,9 +73,9 @@ fn journal(status: &Status) -> Vec<(&'static str, Cell)> {
         ("Sent again", Cell::Number(events.duplicates)),
         (
             "On the disk",
-            Cell::text(format!("{} in {}", bytes(journal.bytes), many(journal.segments, "segment"))),
+            Cell::text(format!("{} in {}", size(journal.bytes), many(journal.segments, "segment"))),
         ),
-        ("Set aside as damaged", Cell::text(bytes(journal.set_aside_bytes))),
+        ("Set aside as damaged", Cell::text(size(journal.set_aside_bytes))),
         ("Oldest", Cell::when(journal.oldest_at)),
         ("Newest", Cell::when(journal.newest_at)),
         ("Warnings kept longer", Cell::text(many(journal.warnings.events, "event"))),
@@ -84,8 +85,8 @@ fn journal(status: &Status) -> Vec<(&'static str, Cell)> {
 fn store(status: &Status) -> Vec<(&'static str, Cell)> {
     let (store, backup) = (&status.store, &status.backup);
     vec![
-        ("Size", Cell::text(bytes(store.bytes))),
-        ("Of that the log", Cell::text(bytes(store.log_bytes))),
+        ("Size", Cell::text(size(store.bytes))),
+        ("Of that the log", Cell::text(size(store.log_bytes))),
         ("Applications known", Cell::Number(store.applications)),
         ("Groups", Cell::Number(store.groups)),
         ("Backups in", Cell::text(backup.directory.clone().unwrap_or_default())),

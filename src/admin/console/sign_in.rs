@@ -33,7 +33,7 @@ fn page(fields: &Fields, wrong: Option<ErrorDetail>) -> Page {
         .user("user", "Name", fields.get("user"))
         .password("password", "Password", "current-password", "")
         .button("", "Sign in");
-    let page = Page::new("", "Sign in").command("musterctl login --user NAME").said(fields).with(form);
+    let page = Page::outside("Sign in").command("musterctl login --user NAME").said(fields).with(form);
     page.with(Part::text(
         "For the first time, or with a forgotten password: open the one-time link that an administrator has given you.",
     ))
@@ -70,7 +70,7 @@ fn welcome_page(fields: &Fields, wrong: Option<ErrorDetail>) -> Page {
         .password("again", "The same again", "new-password", "")
         .button("", "Set the password and sign in");
     debug_assert_eq!(PASSWORD_CHARACTERS_MIN, 10, "the hint says ten");
-    Page::new("", "Welcome").command("musterctl login --link-file -").with(form).wrong(wrong)
+    Page::outside("Welcome").command("musterctl login --link-file -").with(form).wrong(wrong)
 }
 
 pub(super) async fn set_password(api: Api, Sent(fields): Sent) -> Answer {

@@ -179,7 +179,7 @@ pub(super) async fn new(fields: Fields) -> Page {
 pub(super) async fn make(api: Api, Sent(fields): Sent) -> Answer {
     match made(&api, &fields).await {
         Ok(Made::Task(task)) => Ok(see(&said::with(&format!("/tasks/{}", task.id), "task", task.devices))),
-        Ok(Made::Asked(devices)) => form(&fields, Some(devices), None).into(),
+        Ok(Made::DryRun(devices)) => form(&fields, Some(devices), None).into(),
         Err(error) => form(&fields, None, Some(error)).into(),
     }
 }
@@ -187,7 +187,7 @@ pub(super) async fn make(api: Api, Sent(fields): Sent) -> Answer {
 enum Made {
     Task(CreatedTask),
     /// It is for this many devices.
-    Asked(u64),
+    DryRun(u64),
 }
 
 async fn made(api: &Api, fields: &Fields) -> Result<Made, ErrorDetail> {
@@ -226,10 +226,25 @@ async fn made(api: &Api, fields: &Fields) -> Result<Made, ErrorDetail> {
     let url = with_query("/v1/facets", &json!({ "where": filter }));
     let meant = api.get::<Facets>(&url).await?.devices;
     if fields.get("sure") != meant.to_string() {
-        return Ok(Made::Asked(meant));
+        return Ok(Made::DryRun(meant));
     }
     Ok(Made::Task(api.post("/v1/tasks", &new).await?))
 }
+
+/// Fields of the form, and what the command calls each.
+const OPTIONS: [(&str, &str); 11] = [
+    ("application", "application"),
+    ("kind", "kind"),
+    ("name", "name"),
+    ("schedule", "schedule"),
+    ("window", "window"),
+    ("time_zone", "time-zone"),
+    ("expires", "expires"),
+    ("timeout", "timeout"),
+    ("rate", "rate"),
+    ("abort", "abort-percent"),
+    ("retries", "retries"),
+];
 
 fn form(fields: &Fields, asked: Option<u64>, wrong: Option<ErrorDetail>) -> Page {
     let value = |name: &str| fields.get(name).to_owned();
@@ -256,12 +271,19 @@ fn form(fields: &Fields, asked: Option<u64>, wrong: Option<ErrorDetail>) -> Page
     };
     let filter = fields.get("where").trim();
     let whom = if filter.is_empty() { "--all".to_owned() } else { format!("--where {}", shell_word(filter)) };
-    let (application, kind) = (shell_word(fields.get("application")), shell_word(fields.get("kind")));
-    let command = if fields.get("kind").is_empty() {
-        "musterctl task create --help".to_owned()
-    } else {
-        format!("musterctl task create --application {application} --kind {kind} {whom}")
-    };
+    let mut command = "musterctl task create".to_owned();
+    for (name, option) in OPTIONS {
+        if let Some(value) = fields.some(name) {
+            command = format!("{command} --{option} {}", shell_word(&value));
+        }
+    }
+    command = format!("{command} {whom}");
+    for (name, option) in [("settings", "--file settings.json"), ("repeat", "--may-repeat")] {
+        command = if fields.get(name).is_empty() { command } else { format!("{command} {option}") };
+    }
+    if fields.get("kind").is_empty() {
+        "musterctl task create --help".clone_into(&mut command);
+    }
     Page::new("/tasks", "Make a task")
         .command(command)
         .with_all(notice)

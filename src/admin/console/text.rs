@@ -6,7 +6,7 @@ use std::time::Duration;
 use askama::filters::{Escaper, Html};
 
 use crate::wire::api::Timestamp;
-use crate::wire::api::device_table::{NOTHING_THERE, duration, time};
+use crate::wire::api::device_table::{duration, time};
 use crate::wire::printable::escaped_lines;
 use crate::wire::time::WallTime;
 
@@ -55,30 +55,6 @@ fn rounded(milliseconds: u64) -> String {
     duration(seconds - seconds % unit)
 }
 
-/// Bytes, to three digits.
-pub(super) fn bytes(bytes: u64) -> String {
-    let (mut size, mut unit) = (bytes as f64, 0);
-    while size >= 1_000.0 && unit < 4 {
-        (size, unit) = (size / 1_024.0, unit + 1);
-    }
-    let unit = ["B", "KiB", "MiB", "GiB", "TiB"][unit];
-    if size < 10.0 && unit != "B" { format!("{size:.1} {unit}") } else { format!("{size:.0} {unit}") }
-}
-
-/// A measured value with its unit.
-pub(super) fn quantity(value: f64, unit: &str) -> String {
-    let text = if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.4}") };
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    match unit {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it ends at the bounds")]
-        "bytes" | "B" if value >= 0.0 => bytes(value as u64),
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it ends at the bounds")]
-        "seconds" | "s" if value >= 60.0 => duration(value as u64),
-        "percent" | "%" => format!("{text} %"),
-        _ => format!("{text} {unit}").trim_end().to_owned(),
-    }
-}
-
 /// A number, in groups of three digits.
 pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -97,11 +73,6 @@ pub(super) fn many(number: u64, thing: &str) -> String {
     format!("{} {thing}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
-pub(super) fn or_nothing(text: impl Into<String>) -> String {
-    let text = text.into();
-    if text.is_empty() { NOTHING_THERE.to_owned() } else { text }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,11 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_numbers_are_short() {
-        assert_eq!(
-            [0, 999, 5_300, 1 << 20, u64::MAX].map(bytes),
-            ["0 B", "999 B", "5.2 KiB", "1.0 MiB", "16777216 TiB"]
-        );
+    fn numbers_are_grouped() {
         assert_eq!([7, 1_000, 1_234_567].map(count), ["7", "1,000", "1,234,567"]);
     }
 

@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::Failure;
 use crate::client::{AnswerPieces, ClientError};
 use crate::wire::api::Timestamp;
-pub(super) use crate::wire::api::device_table::{NOTHING_THERE, duration, time};
+pub(super) use crate::wire::api::device_table::{NOTHING_THERE, duration, or_nothing, time};
+pub(super) use crate::wire::api::quantity::size;
 use crate::wire::printable;
 
 /// Narrowest width that a table is fitted to: below it every cell would be one letter wide.
@@ -275,26 +276,6 @@ pub(super) fn time_or_nothing(at: Option<Timestamp>) -> String {
     at.map_or_else(|| NOTHING_THERE.to_owned(), time)
 }
 
-/// The text, or a dash when it is empty.
-pub(super) fn or_nothing(text: String) -> String {
-    if text.is_empty() { NOTHING_THERE.to_owned() } else { text }
-}
-
-/// A size in bytes, with a unit that keeps it short.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1_024 {
-        return format!("{bytes} B");
-    }
-    let (mut unit, mut whole, mut tenths) = (0, bytes / 1_024, bytes % 1_024 * 10 / 1_024);
-    while whole >= 1_024 && unit + 1 < UNITS.len() {
-        tenths = whole % 1_024 * 10 / 1_024;
-        whole /= 1_024;
-        unit += 1;
-    }
-    format!("{whole}.{tenths} {}", UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,12 +292,5 @@ mod tests {
         assert_eq!(fit(&[19, 8, 8, 30], 120), [19, 8, 8, 30], "what fits stays");
         assert_eq!(fit(&[19, 19, 19, 120], 40).iter().sum::<u16>(), 32, "a tiny terminal is shared");
         assert_eq!(fit(&[], 80), [0_u16; 0]);
-    }
-
-    #[test]
-    fn sizes_are_short() {
-        assert_eq!(size(0), "0 B");
-        assert_eq!(size(1_536), "1.5 KiB");
-        assert_eq!(size(64 * 1024 * 1024), "64.0 MiB");
     }
 }

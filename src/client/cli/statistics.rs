@@ -2,8 +2,9 @@
 
 use super::Failure;
 use super::output::{NOTHING_THERE, Output, plain, time};
-use super::quantity::{plot, quantity};
+use super::plot::plot;
 use crate::wire::api::StatisticSeries;
+use crate::wire::api::quantity::quantity;
 
 /// Length of a plot: 24 hours.
 const PLOT_MILLISECONDS: u64 = 24 * 60 * 60 * 1_000;

@@ -13,6 +13,12 @@ pub(crate) const HEADS: [&str; 8] =
 /// Placeholder in an empty cell.
 pub(crate) const NOTHING_THERE: &str = "-";
 
+/// The text, or the placeholder when it is empty.
+pub(crate) fn or_nothing(text: impl Into<String>) -> String {
+    let text = text.into();
+    if text.is_empty() { NOTHING_THERE.to_owned() } else { text }
+}
+
 /// The cells of a device, a text each.
 pub(crate) fn cells(device: &Device) -> [String; 8] {
     let persistent = if device.keep_connected { " (persistent)" } else { "" };
@@ -29,7 +35,7 @@ pub(crate) fn cells(device: &Device) -> [String; 8] {
 }
 
 /// The worst reason, and how many more there are.
-fn why(reasons: &[StatusReason]) -> String {
+pub(crate) fn why(reasons: &[StatusReason]) -> String {
     match reasons {
         [] => NOTHING_THERE.into(),
         [only] => only.text.clone(),

@@ -86,6 +86,7 @@ mod event;
 mod group;
 mod keep;
 mod policy;
+pub(crate) mod quantity;
 #[cfg(feature = "server")]
 mod schema;
 mod status;

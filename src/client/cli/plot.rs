@@ -1,44 +1,7 @@
-//! Numbers with their units, and a day of them in one line.
-
-use super::output::{duration, size};
+//! A day of numbers in one line.
 
 /// The blocks of a plot, from the least to the most.
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-
-/// A number with its unit, as people read it: `1.2 GiB`, `35 %`, `12.5 requests/s`.
-pub(super) fn quantity(value: f64, unit: &str) -> String {
-    let whole = whole(value);
-    match (unit, whole) {
-        ("bytes" | "B", Some(bytes)) => size(bytes),
-        ("bytes/s" | "B/s", Some(bytes)) => format!("{}/s", size(bytes)),
-        ("seconds" | "s", Some(seconds)) if value >= 60.0 => duration(seconds),
-        ("percent" | "%", _) => format!("{} %", number(value)),
-        ("seconds", _) => format!("{} s", number(value)),
-        ("", _) => number(value),
-        _ => format!("{} {unit}", number(value)),
-    }
-}
-
-/// A number without digits that say nothing.
-fn number(value: f64) -> String {
-    if value.fract() == 0.0 || value.abs() >= 100.0 {
-        return format!("{value:.0}");
-    }
-    let decimals = match value.abs() {
-        1.0.. => 1,
-        0.1.. => 2,
-        _ => 4,
-    };
-    let text = format!("{value:.decimals$}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// The number without its fraction, when it is not negative and no absurd one.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the bounds are checked")]
-fn whole(value: f64) -> Option<u64> {
-    const MAX: f64 = (1_u64 << 63) as f64;
-    (0.0..MAX).contains(&value).then_some(value as u64)
-}
 
 /// A plot: one line, and the values of its lowest and its highest mark.
 #[derive(Debug, PartialEq)]
@@ -88,25 +51,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_the_units_that_people_read() {
-        for (value, unit, text) in [
-            (1_288_490_188.8, "bytes", "1.1 GiB"),
-            (35.0, "percent", "35 %"),
-            (4.96, "percent", "5 %"),
-            (12.5, "requests/s", "12.5 requests/s"),
-            (7_325.0, "seconds", "2h2m"),
-            (0.25, "seconds", "0.25 s"),
-            (1_024.0, "bytes/s", "1.0 KiB/s"),
-            (-3.0, "bytes", "-3 bytes"),
-            (3.0, "", "3"),
-            (0.001, "", "0.001"),
-            (1e300, "bytes", &format!("{:.0} bytes", 1e300)),
-        ] {
-            assert_eq!(quantity(value, unit), text);
-        }
-    }
-
-    #[test]
     fn a_plot_has_its_least_its_most_and_its_gaps() {
         let points = [(0, 5.0), (30, 0.0), (32, 2.0), (50, 8.0), (99, 1.0), (100, 1.0), (101, 99.0)];
         let plot = plot(points.into_iter(), 100, 100, 10).unwrap();
@@ -126,11 +70,6 @@ mod tests {
             if let Some(plot) = plot(points.into_iter(), end, length, columns) {
                 prop_assert_eq!(plot.line.chars().count(), columns);
             }
-        }
-
-        #[test]
-        fn any_number_is_written(value: f64, unit in prop::sample::select(vec!["bytes", "s", "%", "", "x"])) {
-            prop_assert!(!quantity(value, unit).is_empty());
         }
     }
 }
