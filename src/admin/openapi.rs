@@ -362,8 +362,8 @@ fn open_parts(schemas: &mut Map<String, Value>) {
 }
 
 /// The description of the API. It is made anew for each that asks: few do, and it is large.
-pub(super) async fn show(_: May<See>) -> Answer<Value> {
-    Ok(Json(document()))
+pub(super) async fn show(may: May<See>) -> Answer<Value> {
+    may.shared.answer(|_| Ok(document())).await
 }
 
 fn document() -> Value {

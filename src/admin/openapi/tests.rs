@@ -86,7 +86,7 @@ fn check(
         }
     }
     for item in value.as_array().into_iter().flatten().filter(|_| !schema["items"].is_null()) {
-        whole(document, &schema["items"], item)?;
+        matches(document, &schema["items"], item)?;
     }
     let more = &schema["additionalProperties"];
     let mut members = value.as_object().into_iter().flat_map(Map::keys);
@@ -105,17 +105,17 @@ fn check(
     for (name, member) in value.as_object().into_iter().flatten() {
         if !schema["properties"][name].is_null() {
             named.insert(name.clone());
-            whole(document, &schema["properties"][name], member)
+            matches(document, &schema["properties"][name], member)
                 .map_err(|reason| format!("{name}: {reason}"))?;
         } else if more.is_object() {
-            whole(document, more, member)?;
+            matches(document, more, member)?;
         }
     }
     Ok(())
 }
 
 /// The same, of a value all of whose members must be named.
-fn whole(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
+fn matches(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     let mut named = BTreeSet::new();
     check(document, schema, value, &mut named)?;
     all_named(value, &named)
@@ -147,7 +147,7 @@ fn every_kept_example_is_what_the_description_says() {
             };
             assert!(!schema.is_null(), "{name} is not described");
             for example in examples.as_array().unwrap() {
-                whole(&document, schema, example).unwrap_or_else(|reason| panic!("{name}: {reason}"));
+                matches(&document, schema, example).unwrap_or_else(|reason| panic!("{name}: {reason}"));
                 checked += 1;
             }
         }
@@ -161,7 +161,7 @@ fn the_check_of_examples_finds_what_is_wrong() {
     let schema = &document["components"]["schemas"]["Status"];
     let kept: Value = serde_json::from_str(include_str!("../../wire/api/snapshots/status.json")).unwrap();
     let good = &kept["Status"][0];
-    assert_eq!(whole(&document, schema, good), Ok(()));
+    assert_eq!(matches(&document, schema, good), Ok(()));
     for (pointer, wrong) in [
         ("/version", json!(1)),
         ("/uptime_seconds", json!(null)),
@@ -173,7 +173,7 @@ fn the_check_of_examples_finds_what_is_wrong() {
     ] {
         let mut bad = good.clone();
         *bad.pointer_mut(pointer).unwrap() = wrong;
-        assert!(whole(&document, schema, &bad).is_err(), "{pointer}");
+        assert!(matches(&document, schema, &bad).is_err(), "{pointer}");
     }
 }
 
