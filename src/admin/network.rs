@@ -120,7 +120,7 @@ async fn opened(
                     let at = listener.local_addr().unwrap_or(*address);
                     log::info!(
                         "administrators connect to https://{at}; a browser that asks whether to go on shows SHA-256 {}, \
-                         if there are no [tls] files",
+                         unless [admin] or [tls] names files",
                         tls.to_browsers()
                     );
                     *shared.network.lock() = Some(at);

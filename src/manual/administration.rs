@@ -44,7 +44,7 @@
 //! musterctl user create anna --role administrator                 # prints a one-time link, good for a day
 //! musterctl user list
 //! musterctl user set anna --role operator --group /shops          # counts with her next request
-//! musterctl user passwd anna                                      # another link; password, sessions and tokens end
+//! musterctl user passwd anna                                      # another link; all that she had ends
 //! musterctl user remove anna
 //! ```
 //!
@@ -72,7 +72,7 @@
 //! and wherever `musterctl` is:
 //!
 //! ```text
-//! musterctl login --link-file -                                   # asks for a one-time link, and for a password to set
+//! musterctl login --link-file -                                   # asks for a one-time link and a password
 //! musterctl login https://muster.example.org:13001 --user anna    # later: asks for the password
 //! musterctl login https://muster.example.org:13001                # or asks for an API token
 //! export MUSTER_SERVER=https://muster.example.org:13001

@@ -34,9 +34,9 @@
 //!
 //! The server's own certificate is one of Ed25519, which browsers don't read. They are shown another one, of
 //! P-256, that is made of the server's secret and stays the same through restarts; the log names its
-//! fingerprint (`administrators connect to https://…`). A browser asks whether to go on, as it does not know
+//! fingerprint (`administrators connect to https://…`). A browser asks whether to go on, as it doesn't know
 //! the fleet's authority: compare the fingerprint, once. A certificate that browsers know, such as one of
-//! ACME, is shown instead with `[tls]` files of P-256 or RSA ([`identity`](super::identity)).
+//! ACME, is shown instead when `[admin]`, or `[tls]`, names its files ([`identity`](super::identity)).
 //!
 //! # Its safety
 //!
@@ -44,7 +44,8 @@
 //! looks at it. Rights, audit and bounds are those of the API ([`administration`](super::administration)).
 //!
 //! - Names, messages and output that devices choose are escaped, invisible and reordering characters are
-//!   shown as escapes, and the policy of each page (Content-Security-Policy) lets no script run but the console's.
+//!   shown as escapes, and the policy of each page (Content-Security-Policy) lets the console's script alone
+//!   run.
 //! - A change is a form that is sent from a page of the console: what a page of another site has a browser
 //!   send is refused by `Sec-Fetch-Site` and `Origin`.
 //! - The message after a change is a word in the address that stands for a text of the server's, so that no

@@ -1,7 +1,8 @@
 // The console in Chromium: every page at two widths, by axe, and what people do on them.
 //
-// Variables: CONSOLE (address), TOKEN (an API token) or LINK (a one-time link), CHROMIUM (the program), SHOTS (a
-// directory for pictures; may be left out). What the server is asked to do is a line on standard output: "event", "restart".
+// Variables: CONSOLE (address), TOKEN (an API token) or LINK (a one-time link), CHROMIUM (the program), SHOTS
+// (a directory for pictures; may be left out). Requests to the server's test are lines on standard output:
+// "event", "restart".
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
