@@ -1,4 +1,4 @@
-//! Connections of administrators: HTTP/1.1 with deadlines, a bounded number at once.
+//! Connections of administrators at the socket: a bounded number at once.
 
 use std::io;
 use std::net::IpAddr;
@@ -7,38 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::response::IntoResponse as _;
-use hyper::Request;
-use hyper::body::{Body as _, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::capacity::{CONNECTIONS_MAX, Capacity};
+use super::conversation::converse;
 use super::error::ApiError;
 use super::listen::AdminListener;
-use super::stall::{STALL_SECONDS_MAX, StallGuard};
 use crate::fleet::access::Grant;
 use crate::store::SESSION_SECRET_BYTES;
-use crate::wire::api::{ErrorCode, REQUEST_BODY_BYTES_MAX};
+use crate::wire::api::ErrorCode;
 use crate::wire::id::UserId;
 use crate::wire::time::WallTime;
 
 /// Longest time of a request's head; also the time that an idle connection is kept.
 pub(super) const HEAD_SECONDS_MAX: u64 = 15;
-
-/// Most of a head that is kept: the longest cursor, and the longest filter, which is three times as long
-/// there.
-const HEAD_BYTES_MAX: usize = 24 * 1024;
-
-/// Longest time of a request until its answer begins, its body's arrival included. A client waits a little
-/// longer.
-const ANSWER_SECONDS_MAX: u64 = 25;
 
 /// Time that a client waits for a place before it is refused: a burst of short requests is served in it.
 const PLACE_SECONDS_MAX: u64 = 5;
@@ -168,15 +152,6 @@ async fn place(clients: &Arc<Semaphore>, refusals: &Arc<Semaphore>, seconds_max:
     }
 }
 
-/// A request that says before it begins that it is longer than any may be.
-fn too_long(request: &Request<Incoming>) -> Option<ApiError> {
-    let bytes = request.body().size_hint().lower();
-    (bytes > REQUEST_BODY_BYTES_MAX as u64).then(|| {
-        let text = format!("the body is to have {bytes} bytes, at most {REQUEST_BODY_BYTES_MAX} are allowed");
-        ApiError::new(ErrorCode::TooLarge, text)
-    })
-}
-
 async fn refused() -> ApiError {
     let text = format!(
         "{CONNECTIONS_MAX} clients use the administration socket already: try again, or end some of them ('ss -xp' names them)"
@@ -188,51 +163,4 @@ async fn refused() -> ApiError {
 pub(super) async fn stopped(mut stopping: watch::Receiver<bool>) {
     // An error means that nobody is left who could say so.
     let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
-}
-
-pub(super) async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    caller: Caller,
-    router: Router,
-    head_seconds_max: u64,
-    stopping: watch::Receiver<bool>,
-) {
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(caller.clone());
-        let answer = match too_long(&request) {
-            None => Ok(router.call(request)),
-            Some(refusal) => Err(refusal),
-        };
-        async move {
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(refusal) => return Ok(refusal.into_response()),
-            };
-            let answered = tokio::time::timeout(Duration::from_secs(ANSWER_SECONDS_MAX), answer).await;
-            answered.unwrap_or_else(|_| {
-                let text = format!("the request took longer than {ANSWER_SECONDS_MAX} s: try again later");
-                Ok(ApiError::new(ErrorCode::Busy, text).into_response())
-            })
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(head_seconds_max))
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(
-            TokioIo::new(StallGuard::new(stream, Duration::from_secs(STALL_SECONDS_MAX))),
-            service,
-        );
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = stopped(stopping) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        log::debug!("administration: a connection ended: {error}");
-    }
 }

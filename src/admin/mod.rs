@@ -2,11 +2,11 @@
 //!
 //! Its answers are described in [`wire::api`](crate::wire::api). It runs on one thread, the control thread's
 //! runtime, and never on a device's path: everything that touches the disk runs on a few blocking threads
-//! (`blocking`), the time that a client may be slow or silent is bounded (`connection`), and so is the number
-//! of clients ([`capacity`]).
+//! (`blocking`), the time that a client may be slow or silent is bounded (`conversation`), and so is the
+//! number of clients ([`capacity`]).
 //!
 //! ```text
-//! socket ── accept ── HTTP/1.1 ── who asks ── router ── audit ── right ── handler ──┬── blocking thread: store, event log
+//! socket ── accept ── HTTP ────── who asks ── router ── audit ── right ── handler ──┬── blocking thread: store, event log
 //!           (permit)  (deadlines)                                                   └── counters: memory
 //! ```
 //!
@@ -26,6 +26,7 @@ mod connection;
 #[cfg(feature = "console")]
 mod console;
 mod context;
+mod conversation;
 mod devices;
 mod error;
 mod events;

@@ -17,12 +17,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{
-    ACCEPT_PAUSE_MILLISECONDS, Caller, HEAD_SECONDS_MAX, STOP_SECONDS_MAX, converse, stopped,
-};
+use super::connection::{ACCEPT_PAUSE_MILLISECONDS, Caller, HEAD_SECONDS_MAX, STOP_SECONDS_MAX, stopped};
+use super::conversation::converse;
+#[cfg(feature = "console")]
+use super::conversation::converse_in_streams;
 use super::{AdminContext, Shared};
 use crate::machine::bucket::Bucket;
 use crate::reactor::channel::AdminTls;
+#[cfg(feature = "console")]
+use crate::reactor::channel::HTTP_2;
 use crate::wire::time::Moment;
 
 /// Connections at once, beside those of the socket. Each costs about 20 KiB.
@@ -156,6 +159,10 @@ async fn talk(
     match handshake.await {
         Ok(Ok(stream)) => {
             let caller = Caller::from_network(peer.ip().to_canonical());
+            #[cfg(feature = "console")]
+            if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) {
+                return converse_in_streams(stream, caller, router, HEAD_SECONDS_MAX, stopping).await;
+            }
             converse(stream, caller, router, HEAD_SECONDS_MAX, stopping).await;
         }
         Ok(Err(error)) => log::debug!("administration: a handshake with {peer} failed: {error}"),

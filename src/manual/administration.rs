@@ -85,13 +85,13 @@
 //!
 //! Link and token name the server's certificate, so that nothing is trusted at first use, and a rotation of
 //! the server's key is followed as long as the former key vouches for the new one. `musterctl` keeps the new
-//! certificate as soon as it has met it, so that the token stays good; a place from where nobody asked before
-//! the former one was retired needs another token, or `--user` with `--certificate`, as one does that knows
-//! nothing of the server: `musterctl status` has it there. A password is asked for once: what is kept is an
-//! API token with the user's rights, good for 30 days, in `$XDG_CONFIG_HOME/muster/tokens.json`, mode 0600.
-//! `musterctl status` says where the port is. Programs ask with `Authorization: Bearer`, in HTTP/1.1 over TLS
-//! 1.3, browsers with the cookie of a session ([`wire::api`](crate::wire::api)); `GET /v1/openapi.json`
-//! describes all of it as OpenAPI 3.1.
+//! certificate as soon as it has met it, so that the token stays good; a place from where nobody asked
+//! before the former one was retired needs another token, or `--user` with `--certificate`, as one does that
+//! knows nothing of the server: `musterctl status` has it there. A password is asked for once: what is kept
+//! is an API token with the user's rights, good for 30 days, in `$XDG_CONFIG_HOME/muster/tokens.json`, mode
+//! 0600. `musterctl status` says where the port is. Programs ask with `Authorization: Bearer`, in HTTP/1.1
+//! or 2 over TLS 1.3, browsers with the cookie of a session ([`wire::api`](crate::wire::api)); `GET
+//! /v1/openapi.json` describes all of it as OpenAPI 3.1.
 //!
 //! # Tokens
 //!

@@ -171,7 +171,7 @@
 //! 1. `client/cli/task/create.rs::run` reads the arguments.
 //! 2. `client/mod.rs::create_task` asks the server.
 //! 3. `client/connection.rs::ask` speaks HTTP on the Unix socket.
-//! 4. `admin/connection.rs::converse` serves one connection.
+//! 4. `admin/conversation.rs::converse` serves one connection.
 //! 5. `admin/tasks.rs::create` is the handler.
 //! 6. `admin/blocking.rs::run` takes one of four threads that may wait.
 //! 7. `store/tasks/mod.rs::create` waits for the writer.
@@ -240,7 +240,7 @@
 //! 1. `client/cli/sync.rs::run` asks for a call.
 //! 2. `client/mod.rs::sync` begins it.
 //! 3. `client/connection.rs::send` speaks HTTP on the Unix socket.
-//! 4. `admin/connection.rs::converse` serves one connection.
+//! 4. `admin/conversation.rs::converse` serves one connection.
 //! 5. `admin/calls.rs::call` is the handler; it takes one of 16 places of those who wait.
 //! 6. `server/calls.rs::call` counts the devices, and has a million in all at most.
 //! 7. `concurrency/mailbox.rs::send` queues for the UDP port's thread, and wakes it.

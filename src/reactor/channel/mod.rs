@@ -39,6 +39,10 @@ pub const PROTOCOL: &[u8] = b"muster/1";
 #[cfg(any(feature = "server", feature = "client"))]
 pub const HTTP: &[u8] = b"http/1.1";
 
+/// That of browsers: HTTP/2 (RFC 9113 section 3.1).
+#[cfg(feature = "console")]
+pub const HTTP_2: &[u8] = b"h2";
+
 /// Most bytes that a channel keeps for a peer that does not read: sixteen of the largest frames. A long
 /// answer is produced as the socket takes it, far below this; beyond it is a peer that asks and does not
 /// read.

@@ -1,0 +1,300 @@
+//! HTTP/2, where a connection carries many requests: a browser opens six connections to a server, and each of
+//! HTTP/1.1 carries one tab that follows events.
+//!
+//! The library knows no deadline for a connection without a request, nor for a client that takes nothing of
+//! an answer while it answers pings: both are judged here.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::Response;
+use hyper::Request;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::rt::{Read, Write};
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
+use slab::Slab;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::HEAD_BYTES_MAX;
+use crate::admin::connection::stopped;
+
+/// Requests at once of one connection: tabs that follow events, and what a page loads.
+const STREAMS_MAX: u32 = 32;
+
+/// Most of a body that arrives before it is read: the longest that is allowed.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+
+const _: () = assert!(STREAM_WINDOW_BYTES as usize == crate::wire::api::REQUEST_BODY_BYTES_MAX);
+
+/// Most of all bodies of a connection that arrives before it is read.
+const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
+
+/// Most of one answer that is kept for a client that takes nothing.
+const UNSENT_BYTES_MAX: usize = 64 * 1024;
+
+/// Time between two looks at the deadlines.
+const LOOK_SECONDS: u64 = 1;
+
+/// Longest times of a connection.
+#[derive(Clone, Copy)]
+pub(super) struct Deadlines {
+    /// Without a request.
+    pub(super) idle: Duration,
+    /// In which the client takes nothing of an answer.
+    pub(super) stall: Duration,
+}
+
+/// Answers requests until the client or the server ends it, or a deadline is over.
+pub(super) async fn converse<S, A>(
+    stream: S,
+    answer: impl Fn(Request<Incoming>) -> A,
+    deadlines: Deadlines,
+    stopping: watch::Receiver<bool>,
+) where
+    S: Read + Write + Unpin,
+    A: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
+    let streams = Arc::new(Streams::default());
+    let service = service_fn(|request| {
+        let place = Streams::open(&streams);
+        let answer = answer(request);
+        async move {
+            let answer = answer.await?;
+            place.note_unsent(Some(Instant::now()));
+            Ok::<_, Infallible>(answer.map(|body| Answer { body, place }))
+        }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(HEAD_BYTES_MAX.into())
+        .max_send_buf_size(UNSENT_BYTES_MAX)
+        .serve_connection(stream, service);
+    let mut connection = pin!(connection);
+    let over = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(LOOK_SECONDS)).await;
+            if let Some(over) = streams.over(Instant::now(), deadlines) {
+                return over;
+            }
+        }
+    };
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = stopped(stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        over = over => {
+            if matches!(over, Over::Stalled) {
+                return log::debug!("administration: a client takes nothing of what it asked for");
+            }
+            // A request that comes just now is answered; one that says no good-bye is not waited for.
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(deadlines.stall, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        log::debug!("administration: a connection ended: {error}");
+    }
+}
+
+/// The reason for which a connection is ended.
+#[derive(PartialEq, Eq, Debug)]
+enum Over {
+    /// Nothing was asked for too long.
+    Idle,
+    /// The client takes nothing of what it asked for.
+    Stalled,
+}
+
+/// The requests of a connection that are not answered to their end.
+struct Streams(Mutex<OfConnection>);
+
+struct OfConnection {
+    /// Since when each waits for the client to take what there is; nothing: the server is at work.
+    unsent_since: Slab<Option<Instant>>,
+    /// The last moment at which one began or ended.
+    changed_at: Instant,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self(Mutex::new(OfConnection { unsent_since: Slab::new(), changed_at: Instant::now() }))
+    }
+}
+
+impl Streams {
+    fn open(self: &Arc<Self>) -> Place {
+        let mut all = self.0.lock();
+        all.changed_at = Instant::now();
+        Place { streams: Arc::clone(self), key: all.unsent_since.insert(None) }
+    }
+
+    fn over(&self, now: Instant, Deadlines { idle, stall }: Deadlines) -> Option<Over> {
+        let all = self.0.lock();
+        if all.unsent_since.is_empty() {
+            return (now - all.changed_at >= idle).then_some(Over::Idle);
+        }
+        let is_stalled = |since: &Option<Instant>| since.is_some_and(|since| now - since >= stall);
+        all.unsent_since.iter().any(|(_, since)| is_stalled(since)).then_some(Over::Stalled)
+    }
+}
+
+/// One request, until it is dropped.
+struct Place {
+    streams: Arc<Streams>,
+    key: usize,
+}
+
+impl Place {
+    fn note_unsent(&self, since: Option<Instant>) {
+        self.streams.0.lock().unsent_since[self.key] = since;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.streams.0.lock();
+        all.unsent_since.remove(self.key);
+        all.changed_at = Instant::now();
+    }
+}
+
+/// An answer: its library asks for more of it when the client has taken what there was.
+struct Answer {
+    body: Body,
+    place: Place,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        self.place.note_unsent(matches!(polled, Poll::Ready(Some(Ok(_)))).then(Instant::now));
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use hyper::client::conn::http2::{Builder, SendRequest};
+    use hyper_util::rt::TokioIo;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::admin::lines;
+
+    const SHORT: Duration = Duration::from_secs(1);
+    const LONG: Duration = Duration::from_secs(600);
+
+    /// A client, and its connection, to whose requests this is the answer.
+    async fn connected(
+        deadlines: Deadlines,
+        window_bytes: u32,
+        answer: fn() -> Body,
+    ) -> (SendRequest<Body>, JoinHandle<()>) {
+        let (client, server) = tokio::io::duplex(1024);
+        let (stop, stopping) = watch::channel(false);
+        tokio::spawn(async move {
+            let answer = move |_| async move { Ok(Response::new(answer())) };
+            converse(TokioIo::new(server), answer, deadlines, stopping).await;
+            drop(stop);
+        });
+        let handshake = Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(window_bytes)
+            .handshake(TokioIo::new(client));
+        let (sender, connection) = handshake.await.unwrap();
+        let ended = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        (sender, ended)
+    }
+
+    async fn get(sender: &mut SendRequest<Body>) -> Incoming {
+        let request = Request::get("https://fleet.example/").body(Body::empty()).unwrap();
+        sender.send_request(request).await.unwrap().into_body()
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    /// An answer that begins and does not end.
+    fn endless() -> Body {
+        let (pieces, body) = lines::body();
+        tokio::spawn(async move {
+            let _ = pieces.send(Bytes::from_static(b"first")).await;
+            pieces.closed().await;
+        });
+        body
+    }
+
+    #[test]
+    fn a_connection_without_a_request_ends_and_one_that_waits_for_an_answer_does_not() {
+        run(async {
+            let deadlines = Deadlines { idle: SHORT, stall: LONG };
+            let (mut sender, ended) = connected(deadlines, 65_535, endless).await;
+            let mut bodies = Vec::new();
+            for _ in 0..STREAMS_MAX {
+                let mut body = get(&mut sender).await;
+                assert_eq!(body.frame().await.unwrap().unwrap().data_ref().unwrap(), "first");
+                bodies.push(body);
+            }
+            tokio::time::sleep(3 * SHORT).await;
+            assert!(!ended.is_finished(), "the answers are not at their end");
+            drop(bodies);
+            tokio::time::timeout(LONG, ended).await.unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_of_an_answer_is_cut_off_though_its_connection_is_well() {
+        run(async {
+            let deadlines = Deadlines { idle: LONG, stall: SHORT };
+            let (mut sender, ended) = connected(deadlines, 0, endless).await;
+            let body = get(&mut sender).await;
+            tokio::time::timeout(LONG, ended).await.unwrap().unwrap();
+            drop(body);
+        });
+    }
+
+    #[test]
+    fn the_rest_of_an_answer_that_nobody_takes_holds_no_connection() {
+        run(async {
+            let deadlines = Deadlines { idle: SHORT, stall: SHORT };
+            let (mut sender, ended) = connected(deadlines, 0, || Body::from("all of it")).await;
+            let body = get(&mut sender).await;
+            tokio::time::timeout(LONG, ended).await.unwrap().unwrap();
+            drop(body);
+        });
+    }
+}
