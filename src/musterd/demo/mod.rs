@@ -4,6 +4,7 @@
 //! measured. A step that does not do what it says ends the demo with exit code 1.
 
 mod manage;
+mod people;
 mod process;
 mod reach;
 mod steps;

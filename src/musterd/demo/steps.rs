@@ -8,7 +8,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
-use crate::wire::api::{DeviceDetail, EventQuery, EventRecord, NewToken};
+use crate::wire::api::{DeviceDetail, EventQuery, EventRecord, NewToken, UserLink};
+use crate::wire::role::Role;
 use crate::wire::units::count;
 
 use super::manage::Kiosk;
@@ -41,6 +42,7 @@ pub(super) fn all(directory: &Path, stays: bool) -> Result<(), Failure> {
     demo.reject_a_broken_policy()?;
     demo.run_a_task()?;
     demo.show_statistics()?;
+    demo.sign_in_over_the_network()?;
     demo.show_the_tables()?;
     if stays {
         demo.stay()?;
@@ -282,8 +284,7 @@ impl Demo {
             applications.display().to_string(),
             self.wake_port
         );
-        std::fs::write(&settings, text)
-            .map_err(|error| Failure::new(format!("{}: {error}", settings.display())))?;
+        write(&settings, &text)?;
         let (data, settings) = (self.agent_data(), settings.display().to_string());
         let arguments = ["agent", "run", "--data", &data, "--config", &settings];
         self.agent = Some(Process::start("agent", &arguments, &self.directory.join("agent.log"))?);
@@ -292,7 +293,11 @@ impl Demo {
 
     fn stay(&mut self) -> Result<(), Failure> {
         let server = self.server_address();
-        println!("The server and the agent go on. In another terminal:\n");
+        let UserLink { link, .. } = self.invite("you", Role::Administrator, "/")?;
+        println!("The server and the agent go on. The console, in a browser, once by this link:\n");
+        println!("  {link}\n");
+        println!("The browser asks whether to go on: the server's certificate is of its own authority.\n");
+        println!("In another terminal:\n");
         println!("  export MUSTER_SERVER={server}");
         println!("  musterctl event follow");
         println!(
@@ -436,10 +441,20 @@ fn each_once_and_in_order(events: Vec<EventRecord>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Starts a server; administrators find it at a port of its own.
 fn start_server(data: &Path, address: &str) -> Result<Process, Failure> {
-    let log = data.with_extension("log");
-    let data = data.display().to_string();
-    Process::start("server", &["run", "--data", &data, "--listen", address, "--udp", address], &log)
+    let (log, settings) = (data.with_extension("log"), data.with_extension("toml"));
+    if !settings.exists() {
+        let text = format!("[admin]\nlisten = \"127.0.0.1:{}\"\n", free_port()?);
+        write(&settings, &text)?;
+    }
+    let (data, settings) = (data.display().to_string(), settings.display().to_string());
+    let arguments = ["run", "--config", &settings, "--data", &data, "--listen", address, "--udp", address];
+    Process::start("server", &arguments, &log)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }
 
 fn client(directory: &Path) -> Result<Client, Failure> {
