@@ -39,6 +39,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let bytes = whole_body(request).await?;
+        // An array would do: its items would be taken for the fields, in the order of their declaration.
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            return Err(ApiError::invalid(
+                "the body is an array: an object is wanted, with a name for each value",
+            ));
+        }
         let body = axum::Json::<T>::from_bytes(&bytes);
         let axum::Json(body) =
             body.map_err(|rejection| ApiError::invalid(one_line(&rejection.body_text())))?;

@@ -118,6 +118,13 @@ fn a_body_with_a_key_twice_or_a_number_that_would_change_is_refused_with_the_pla
 }
 
 #[test]
+fn a_body_whose_values_have_no_names_is_refused() {
+    let server = AdminServer::start();
+    let answer = ask(&server, "POST /v1/tokens", " [null, null]");
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("the body is an array"), "{answer}");
+}
+
+#[test]
 fn a_client_that_reads_no_outcomes_costs_nothing_and_its_call_is_taken_back() {
     let server = AdminServer::start();
     let device = server.enrol("silent");
