@@ -22,8 +22,7 @@ use super::error::ApiError;
 use super::stall::{STALL_SECONDS_MAX, StallGuard};
 use crate::wire::api::{ErrorCode, REQUEST_BODY_BYTES_MAX};
 
-#[cfg(feature = "console")]
-mod streams;
+pub(super) mod streams;
 
 /// Most of a head that is kept: the longest cursor, and the longest filter, which is three times as long
 /// there.
@@ -62,11 +61,11 @@ pub(super) async fn converse(
 }
 
 /// The same with HTTP/2.
-#[cfg(feature = "console")]
 pub(super) async fn converse_in_streams(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     caller: Caller,
     router: Router,
+    places: [streams::Places; 2],
     idle_seconds_max: u64,
     stopping: watch::Receiver<bool>,
 ) {
@@ -75,7 +74,7 @@ pub(super) async fn converse_in_streams(
         idle: Duration::from_secs(idle_seconds_max),
         stall: Duration::from_secs(STALL_SECONDS_MAX),
     };
-    streams::converse(guarded(stream), answer, deadlines, stopping).await;
+    streams::converse(guarded(stream), answer, places, deadlines, stopping).await;
 }
 
 fn guarded<S>(stream: S) -> TokioIo<StallGuard<S>> {

@@ -18,14 +18,11 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{ACCEPT_PAUSE_MILLISECONDS, Caller, HEAD_SECONDS_MAX, STOP_SECONDS_MAX, stopped};
-use super::conversation::converse;
-#[cfg(feature = "console")]
-use super::conversation::converse_in_streams;
+use super::conversation::streams::Places;
+use super::conversation::{converse, converse_in_streams};
 use super::{AdminContext, Shared};
 use crate::machine::bucket::Bucket;
-use crate::reactor::channel::AdminTls;
-#[cfg(feature = "console")]
-use crate::reactor::channel::HTTP_2;
+use crate::reactor::channel::{AdminTls, HTTP_2};
 use crate::wire::time::Moment;
 
 /// Connections at once, beside those of the socket. Each costs about 20 KiB.
@@ -71,6 +68,7 @@ pub(super) async fn serve(
     let acceptor = TlsAcceptor::from(network.tls.config());
     let places = Arc::new(Semaphore::new(NETWORK_CONNECTIONS_MAX));
     let of_addresses = OfAddresses::default();
+    let requests = Places::of_all();
     let mut connections = JoinSet::new();
     loop {
         // Without a place nothing is accepted: the next one waits in the backlog, for seconds.
@@ -86,7 +84,14 @@ pub(super) async fn serve(
             Ok((stream, peer)) => {
                 // One that has too many is closed: there is nobody yet to whom to say why.
                 if let Some(place) = of_addresses.take(peer.ip().to_canonical()) {
-                    let talk = talk(stream, peer, acceptor.clone(), router.clone(), stopping.clone());
+                    let talk = talk(
+                        stream,
+                        peer,
+                        acceptor.clone(),
+                        router.clone(),
+                        [place.requests.clone(), requests.clone()],
+                        stopping.clone(),
+                    );
                     connections.spawn(async move {
                         talk.await;
                         drop((permit, place));
@@ -151,6 +156,7 @@ async fn talk(
     peer: SocketAddr,
     acceptor: TlsAcceptor,
     router: Router,
+    places: [Places; 2],
     stopping: watch::Receiver<bool>,
 ) {
     // Answers are written whole: a delay would wait for nothing.
@@ -159,9 +165,8 @@ async fn talk(
     match handshake.await {
         Ok(Ok(stream)) => {
             let caller = Caller::from_network(peer.ip().to_canonical());
-            #[cfg(feature = "console")]
             if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) {
-                return converse_in_streams(stream, caller, router, HEAD_SECONDS_MAX, stopping).await;
+                return converse_in_streams(stream, caller, router, places, HEAD_SECONDS_MAX, stopping).await;
             }
             converse(stream, caller, router, HEAD_SECONDS_MAX, stopping).await;
         }
@@ -170,34 +175,48 @@ async fn talk(
     }
 }
 
-/// Numbers of connections by address.
+/// Connections by address.
 #[derive(Clone, Default)]
-struct OfAddresses(Arc<Mutex<HashMap<IpAddr, usize>>>);
+struct OfAddresses(Arc<Mutex<HashMap<IpAddr, Connections>>>);
+
+/// Those of one address.
+struct Connections {
+    count: usize,
+    requests: Places,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self { count: 0, requests: Places::of_address() }
+    }
+}
 
 /// One of an address's, until it is dropped.
 struct OfAddress {
     all: OfAddresses,
     address: IpAddr,
+    /// All of the address have these.
+    requests: Places,
 }
 
 impl OfAddresses {
     fn take(&self, address: IpAddr) -> Option<OfAddress> {
         let mut all = self.0.lock();
-        let count = all.entry(address).or_default();
-        if *count >= CONNECTIONS_OF_ADDRESS_MAX {
+        let connections = all.entry(address).or_default();
+        if connections.count >= CONNECTIONS_OF_ADDRESS_MAX {
             return None;
         }
-        *count += 1;
-        Some(OfAddress { all: self.clone(), address })
+        connections.count += 1;
+        Some(OfAddress { all: self.clone(), address, requests: connections.requests.clone() })
     }
 }
 
 impl Drop for OfAddress {
     fn drop(&mut self) {
         let mut all = self.all.0.lock();
-        if let Some(count) = all.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(connections) = all.get_mut(&self.address) {
+            connections.count -= 1;
+            if connections.count == 0 {
                 all.remove(&self.address);
             }
         }

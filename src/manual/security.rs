@@ -80,7 +80,7 @@
 //! | guesses of a join token | one for each handshake; a token has 192 random bits | refused with a word, and the connection is closed |
 //! | datagrams | looked at one by one, and dropped unless their authentication holds (`datagrams_dropped`) | the kernel drops what comes faster |
 //! | connections to the administrators' port | 64, 16 of one address, beside those of the socket; 5 seconds for the handshake, 15 for a request's head | one of an address with too many is closed; the next waits in the kernel. Root gets in at the socket whatever comes here |
-//! | requests on one connection of a browser (HTTP/2) | 32; 15 seconds without one; 30 seconds in which nothing of an answer is taken, whatever else the connection does | the next waits; the connection is ended |
+//! | requests in HTTP/2 | 96, 48 of one address; 15 seconds without one; 30 seconds in which nothing of an answer is taken, whatever else the connection does | the next waits for 5 seconds and is refused: `busy`; the connection is closed |
 //! | requests without a token that is good | 401 before anything is looked at but the token | that is all that a stranger learns: not even which paths there are |
 //! | wrong API tokens | 20 at once from one address, ten a minute over time; 4,096 addresses are remembered | refused before they are looked up, good ones from there, too: `busy` |
 //! | wrong passwords | 20 at once from one address, and for one user, ten a minute over time; 100 at once and four a second of all; one is looked at at a time, 16 wait | refused before they are looked at, right ones, too: `busy`. Unknown users cost and hear the same. Sessions go on, and `musterctl user passwd` on the socket makes a link that needs no password |

@@ -2,7 +2,8 @@
 //! HTTP/1.1 carries one tab that follows events.
 //!
 //! The library knows no deadline for a connection without a request, nor for a client that takes nothing of
-//! an answer while it answers pings: both are judged here.
+//! an answer while it answers pings: both are judged here. And connections are no limit to what is under way:
+//! the requests of an address are, and those of all.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::Response;
+use axum::response::IntoResponse as _;
 use hyper::Request;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::rt::{Read, Write};
@@ -21,14 +23,22 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use slab::Slab;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::HEAD_BYTES_MAX;
 use crate::admin::connection::stopped;
+use crate::admin::error::ApiError;
+use crate::wire::api::ErrorCode;
 
-/// Requests at once of one connection: tabs that follow events, and what a page loads.
-const STREAMS_MAX: u32 = 32;
+/// Requests at once of all addresses. An answer that is not taken holds a megabyte or two.
+const REQUESTS_MAX: usize = 96;
+
+/// Requests at once of one address: tabs that follow events, and what a page loads.
+const REQUESTS_OF_ADDRESS_MAX: u32 = 48;
+
+/// Time that a request waits for a place before it is refused.
+const PLACE_SECONDS_MAX: u64 = 5;
 
 /// Most of a body that arrives before it is read: the longest that is allowed.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
@@ -44,6 +54,34 @@ const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Time between two looks at the deadlines.
 const LOOK_SECONDS: u64 = 1;
 
+/// The places of requests of all addresses, or of one.
+#[derive(Clone)]
+pub(in crate::admin) struct Places(Arc<Semaphore>);
+
+impl Places {
+    pub(in crate::admin) fn of_all() -> Self {
+        Self(Arc::new(Semaphore::new(REQUESTS_MAX)))
+    }
+
+    pub(in crate::admin) fn of_address() -> Self {
+        Self(Arc::new(Semaphore::new(REQUESTS_OF_ADDRESS_MAX as usize)))
+    }
+}
+
+/// A place among both.
+async fn place([of_address, of_all]: [Places; 2]) -> Result<[OwnedSemaphorePermit; 2], ApiError> {
+    let places =
+        async { Some([of_address.0.acquire_owned().await.ok()?, of_all.0.acquire_owned().await.ok()?]) };
+    let place = tokio::time::timeout(Duration::from_secs(PLACE_SECONDS_MAX), places).await;
+    place.ok().flatten().ok_or_else(|| {
+        let text = format!(
+            "{REQUESTS_OF_ADDRESS_MAX} requests from your address, or {REQUESTS_MAX} of all, are under way, and no more may: \
+             try again, or close some pages"
+        );
+        ApiError::new(ErrorCode::Busy, text)
+    })
+}
+
 /// Longest times of a connection.
 #[derive(Clone, Copy)]
 pub(super) struct Deadlines {
@@ -56,7 +94,8 @@ pub(super) struct Deadlines {
 /// Answers requests until the client or the server ends it, or a deadline is over.
 pub(super) async fn converse<S, A>(
     stream: S,
-    answer: impl Fn(Request<Incoming>) -> A,
+    answer: impl Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+    places: [Places; 2],
     deadlines: Deadlines,
     stopping: watch::Receiver<bool>,
 ) where
@@ -65,17 +104,19 @@ pub(super) async fn converse<S, A>(
 {
     let streams = Arc::new(Streams::default());
     let service = service_fn(|request| {
-        let place = Streams::open(&streams);
-        let answer = answer(request);
+        let (stream, places, answer) = (Streams::open(&streams), places.clone(), answer.clone());
         async move {
-            let answer = answer.await?;
-            place.note_unsent(Some(Instant::now()));
-            Ok::<_, Infallible>(answer.map(|body| Answer { body, place }))
+            let (answer, place) = match place(places).await {
+                Ok(place) => (answer(request).await?, Some(place)),
+                Err(refusal) => (refusal.into_response(), None),
+            };
+            stream.note_unsent(Some(Instant::now()));
+            Ok::<_, Infallible>(answer.map(|body| Answer { body, stream, _place: place }))
         }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(REQUESTS_OF_ADDRESS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(HEAD_BYTES_MAX.into())
@@ -139,10 +180,10 @@ impl Default for Streams {
 }
 
 impl Streams {
-    fn open(self: &Arc<Self>) -> Place {
+    fn open(self: &Arc<Self>) -> Stream {
         let mut all = self.0.lock();
         all.changed_at = Instant::now();
-        Place { streams: Arc::clone(self), key: all.unsent_since.insert(None) }
+        Stream { streams: Arc::clone(self), key: all.unsent_since.insert(None) }
     }
 
     fn over(&self, now: Instant, Deadlines { idle, stall }: Deadlines) -> Option<Over> {
@@ -156,18 +197,18 @@ impl Streams {
 }
 
 /// One request, until it is dropped.
-struct Place {
+struct Stream {
     streams: Arc<Streams>,
     key: usize,
 }
 
-impl Place {
+impl Stream {
     fn note_unsent(&self, since: Option<Instant>) {
         self.streams.0.lock().unsent_since[self.key] = since;
     }
 }
 
-impl Drop for Place {
+impl Drop for Stream {
     fn drop(&mut self) {
         let mut all = self.streams.0.lock();
         all.unsent_since.remove(self.key);
@@ -178,7 +219,8 @@ impl Drop for Place {
 /// An answer: its library asks for more of it when the client has taken what there was.
 struct Answer {
     body: Body,
-    place: Place,
+    stream: Stream,
+    _place: Option<[OwnedSemaphorePermit; 2]>,
 }
 
 impl HttpBody for Answer {
@@ -190,7 +232,7 @@ impl HttpBody for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        self.place.note_unsent(matches!(polled, Poll::Ready(Some(Ok(_)))).then(Instant::now));
+        self.stream.note_unsent(matches!(polled, Poll::Ready(Some(Ok(_)))).then(Instant::now));
         polled
     }
 
@@ -226,7 +268,8 @@ mod tests {
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(async move {
             let answer = move |_| async move { Ok(Response::new(answer())) };
-            converse(TokioIo::new(server), answer, deadlines, stopping).await;
+            let places = [Places::of_address(), Places::of_all()];
+            converse(TokioIo::new(server), answer, places, deadlines, stopping).await;
             drop(stop);
         });
         let handshake = Builder::new(TokioExecutor::new())
@@ -264,7 +307,7 @@ mod tests {
             let deadlines = Deadlines { idle: SHORT, stall: LONG };
             let (mut sender, ended) = connected(deadlines, 65_535, endless).await;
             let mut bodies = Vec::new();
-            for _ in 0..STREAMS_MAX {
+            for _ in 0..REQUESTS_OF_ADDRESS_MAX {
                 let mut body = get(&mut sender).await;
                 assert_eq!(body.frame().await.unwrap().unwrap().data_ref().unwrap(), "first");
                 bodies.push(body);

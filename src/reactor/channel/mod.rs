@@ -40,7 +40,7 @@ pub const PROTOCOL: &[u8] = b"muster/1";
 pub const HTTP: &[u8] = b"http/1.1";
 
 /// That of browsers: HTTP/2 (RFC 9113 section 3.1).
-#[cfg(feature = "console")]
+#[cfg(feature = "server")]
 pub const HTTP_2: &[u8] = b"h2";
 
 /// Most bytes that a channel keeps for a peer that does not read: sixteen of the largest frames. A long

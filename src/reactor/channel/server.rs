@@ -188,9 +188,7 @@ impl ServerTls {
             .map_err(|error| ChannelError::Configuration(error.to_string()))?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(ShownToAdministrators { shown: shown.clone(), to_browsers }));
-        #[cfg(feature = "console")]
-        config.alpn_protocols.push(super::HTTP_2.to_vec());
-        config.alpn_protocols.push(super::HTTP.to_vec());
+        config.alpn_protocols = vec![super::HTTP_2.to_vec(), super::HTTP.to_vec()];
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(AdminTls { config: Arc::new(config), shown, to_browsers: hash })

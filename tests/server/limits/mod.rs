@@ -47,6 +47,7 @@ attacks! {
     datagrams: "datagrams", Stranger, 4, stranger::datagrams;
     places: "connections to the administrators' port", Stranger, 8, network::places;
     unknown: "requests without a token that is good", Stranger, 8, network::unknown;
+    streams: "requests in HTTP/2", Stranger, 40, network::streams;
     wrong: "wrong API tokens", Stranger, 8, network::wrong;
     passwords: "wrong passwords", Stranger, 32, network::passwords;
     connections: "connections of administrators", Administrator, 4, administrator::connections;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use muster::admin::network::CONNECTIONS_OF_ADDRESS_MAX;
 use muster::client::{Address, Client};
-use muster::reactor::channel::{ClientTls, ExpectedServer};
+use muster::reactor::channel::{ClientTls, ExpectedServer, HTTP_2};
 use muster::wire::api::{ErrorCode, NewApiToken, SignIn};
 use muster::wire::role::Role;
 use muster::wire::token::ApiTokenText;
@@ -57,6 +57,55 @@ pub(crate) fn unknown(scene: &Scene) {
             let _ = stream.read(&mut [0; 4_096]);
         }
     }
+}
+
+/// A head of HTTP/2 (RFC 9113 section 6.2) on this stream: GET of the API's description, which is long.
+fn head(stream: u32, token: &ApiTokenText) -> Vec<u8> {
+    // Names and values of RFC 7541 appendix A: 2 is GET, 7 https, 4 a path, 1 a host, 23 authorization.
+    let mut block = vec![0x82, 0x87];
+    for (name, value) in
+        [(&[0x04][..], "/v1/openapi.json"), (&[0x01], "x"), (&[0x0f, 23 - 15], &format!("Bearer {token}"))]
+    {
+        block.extend_from_slice(name);
+        // A length of 127 or more begins with all bits, and goes on with the rest.
+        match value.len().checked_sub(127) {
+            None => block.push(u8::try_from(value.len()).unwrap()),
+            Some(rest) => block.extend([127, u8::try_from(rest).unwrap()]),
+        }
+        block.extend_from_slice(value.as_bytes());
+    }
+    assert!(block.len() < 256);
+    // Type HEADERS; END_STREAM and END_HEADERS.
+    let mut frame = vec![0, 0, u8::try_from(block.len()).unwrap(), 1, 0x05];
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(&block);
+    frame
+}
+
+/// Somebody with a token asks for as much as there is on all connections of an address, and takes nothing.
+pub(crate) fn streams(scene: &Scene) {
+    let token = token(scene);
+    let tls = ClientTls::of_administrator(ExpectedServer::Hash(token.server_certificate)).unwrap();
+    let mut config = (*tls.config()).clone();
+    config.alpn_protocols = vec![HTTP_2.to_vec()];
+    let config = std::sync::Arc::new(config);
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS_OF_ADDRESS_MAX {
+        let mut connection = rustls::ClientConnection::new(config.clone(), tls.name()).unwrap();
+        let mut stream = TcpStream::connect(scene.port).unwrap();
+        let mut tls = rustls::Stream::new(&mut connection, &mut stream);
+        // The preface, and SETTINGS: INITIAL_WINDOW_SIZE 0.
+        tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0").unwrap();
+        for number in 0..200 {
+            tls.write_all(&head(number * 2 + 1, &token)).unwrap();
+        }
+        connections.push((connection, stream));
+    }
+    std::thread::sleep(Duration::from_secs(6));
+    drop(connections);
+    let mut client = Client::new(Address::Network(scene.port.to_string())).unwrap();
+    client.sign_in(&token);
+    eventually("the address is served again", || client.status().is_ok());
 }
 
 /// Guesses of a token, far more than are looked at.
