@@ -92,6 +92,15 @@ impl Client {
         AnswerPieces::begin(self, "/v1/backup")
     }
 
+    /// The server's answer at this path of its own, as it comes: a page of the console, or the description of
+    /// the API.
+    ///
+    /// # Errors
+    /// When the server can't be reached, or refuses.
+    pub fn read(&mut self, path: &str) -> Result<AnswerPieces<'_>, ClientError> {
+        AnswerPieces::begin(self, path)
+    }
+
     /// All devices that a query lets through, as CSV: the columns of `musterctl device list`.
     ///
     /// # Errors

@@ -16,6 +16,9 @@ const DEVICES_MAX: u64 = 4_000_000;
 /// Longest measurement: a day.
 const SECONDS_MAX: u64 = 86_400;
 
+/// Consoles at most: a server has 16 connections for an address, and one of them loads pages.
+const CONSOLES_MAX: u64 = 15;
+
 /// Largest event that is sent: its text is limited on the wire.
 const EVENT_BYTES_MAX: u64 = 4_000;
 
@@ -61,7 +64,8 @@ Without --devices: 64; without --seconds: 10.
 Examples:
   muster-load events --self --devices 1000                   one under way on each link
   muster-load events --self --devices 1 --in-flight 64
-  muster-load events --self --rate 6400 --handshakes 256     do live links feel a storm?";
+  muster-load events --self --rate 6400 --handshakes 256     do live links feel a storm?
+  muster-load events --self --rate 1000 --consoles 10        do devices feel people who look on?";
 
 const WAKE_HELP: &str = "\
 Without --devices: 200; without --seconds: 10.
@@ -210,6 +214,10 @@ pub(crate) struct Events {
     /// Measures twice: alone, and while this many other devices at a time shake hands in full
     #[arg(long, value_name = "K", value_parser = up_to(10_000))]
     pub(crate) handshakes: Option<usize>,
+    /// Measures again while this many people look at the console of the tool's own server: each follows all
+    /// events, and has the overview loaded anew every three seconds
+    #[arg(long, value_name = "K", conflicts_with = "server", value_parser = up_to(CONSOLES_MAX))]
+    pub(crate) consoles: Option<usize>,
 }
 
 /// `muster-load wake`

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::consoles::Consoles;
 use super::interval::{self, Spent, WARM_UP};
 use super::prepare::{StageRequest, prepare};
 use super::stage::{AT_A_TIME, Stage, Waited, float};
@@ -68,6 +69,13 @@ pub(crate) fn run(events: &Events) -> Result<bool, Failure> {
         );
         let kept = during.rate(during.counts.acknowledged) / alone.rate(alone.counts.acknowledged).max(1e-9);
         stage.figure("storm_rate_kept_ratio", "handshakes: rate of events that is kept", kept);
+    }
+    if let Some(count) = events.consoles.filter(|_| !interrupt::requested()) {
+        stage.parameter("consoles", count);
+        let consoles = Consoles::open(&mut stage, count)?;
+        measure(&mut stage, "consoles_", ", beside consoles", time)?;
+        consoles.close(&mut stage)?;
+        measure(&mut stage, "again_", ", alone again", time)?;
     }
     let is_complete = settle(&mut stage, stored)?;
     let rate = quantity(alone.rate(alone.counts.acknowledged), Unit::Count);

@@ -1,5 +1,6 @@
 //! The commands: each prepares a stage, orders a load, and makes a report of what it saw.
 
+mod consoles;
 mod density;
 pub(crate) mod events;
 mod handshake;

@@ -57,6 +57,8 @@ pub(crate) fn run() -> Result<(), Failure> {
     let mut config = Config::in_directory(&setting.data);
     config.listen = setting.listen;
     config.reactors = setting.reactors;
+    // The port opens with the first API token.
+    config.admin.listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     config.links.max = LINKS_MAX;
     config.links.max_persistent_connections = Some(LINKS_MAX);
     // As musterd does.
