@@ -40,7 +40,8 @@ const BEARER: &str = "Bearer ";
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// Routes for those who have not signed in: method and path.
-const OPEN: [(&str, &str); 2] = [("POST", "/v1/sessions"), ("POST", "/v1/sessions/api-token")];
+const OPEN: [(&str, &str); 3] =
+    [("POST", "/v1/sessions"), ("POST", "/v1/sessions/api-token"), ("POST", "/v1/sessions/openid")];
 
 /// The router's state. Only [`May`] opens it, and [`Newcomer`].
 #[derive(Clone)]

@@ -36,7 +36,7 @@ const REFUSAL_MICROSECONDS: u64 = 10_000_000;
 const REFUSALS_AT_ONCE: u64 = 100;
 
 /// Members of a request that are never written down.
-const SECRETS: [&str; 4] = ["link", "password", "secret", "token"];
+const SECRETS: [&str; 7] = ["browser", "code", "link", "password", "secret", "state", "token"];
 
 /// A read that is audited as a change is: it hands out all keys.
 const BACKUP: &str = "/v1/backup";
@@ -58,6 +58,16 @@ tokio::task_local! {
 impl Change {
     pub(super) fn of_this_request() -> Option<Arc<Self>> {
         CHANGE.try_with(Arc::clone).ok()
+    }
+}
+
+/// The request of this task is in truth about this.
+#[cfg(feature = "console")]
+pub(super) fn names(after: &Value) {
+    if let Some(change) = Change::of_this_request()
+        && let Some(entry) = change.entry.lock().as_mut()
+    {
+        entry.after = Some(after.to_string());
     }
 }
 

@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::network::Network;
+use super::openid::OpenIdConfig;
 use crate::concurrency::counters::Counters;
 use crate::journal::ReadError;
 use crate::machine::device_state::LinkRef;
@@ -42,6 +43,8 @@ pub struct AdminContext {
     pub certificates: Arc<dyn Certificates>,
     /// The port for administrators, when there is one.
     pub network: Option<Network>,
+    /// The provider of `OpenID` Connect, when there is one.
+    pub openid: Option<OpenIdConfig>,
     /// Facts that do not change while the server runs.
     pub info: ServerInfo,
     /// The journal's durable position, sent whenever it rises: wakes followers.

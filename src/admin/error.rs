@@ -51,6 +51,13 @@ impl IntoResponse for ApiError {
     }
 }
 
+#[cfg(feature = "console")]
+impl From<ApiError> for ErrorDetail {
+    fn from(error: ApiError) -> Self {
+        error.0
+    }
+}
+
 impl From<FilterError> for ApiError {
     fn from(error: FilterError) -> Self {
         let (code, message) = (ErrorCode::InvalidArgument, format!("where: {error}"));
@@ -78,12 +85,16 @@ impl From<StoreError> for ApiError {
             | StoreError::BadSettings { .. }
             | StoreError::TooManyApiTokens(_)
             | StoreError::UserTaken(_)
+            | StoreError::SignsInElsewhere { .. }
             | StoreError::TooManyUsers(_)
             | StoreError::TooManyTasks { .. }
             | StoreError::TooManyLabels { .. }
             | StoreError::NotWaiting(_)
             | StoreError::Waits(_)
             | StoreError::GroupRefused(_) => Self::new(ErrorCode::Conflict, message),
+            StoreError::NoUserOfProvider { .. } | StoreError::AnotherPerson(_) => {
+                Self::new(ErrorCode::Unauthenticated, message)
+            }
             StoreError::BadName(_)
             | StoreError::BadApiTokenName(_)
             | StoreError::BadUserName(_)

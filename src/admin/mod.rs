@@ -39,6 +39,7 @@ pub mod listen;
 mod metrics;
 pub mod network;
 mod openapi;
+pub mod openid;
 mod passwords;
 mod policies;
 mod rate;
@@ -83,6 +84,8 @@ struct Shared {
     /// Wrong tokens, passwords and links, by address.
     guesses: Mutex<network::Guesses<IpAddr>>,
     passwords: passwords::Passwords,
+    #[cfg(feature = "console")]
+    openid: Option<Arc<openid::OpenId>>,
     /// An API token or a user was made: somebody may sign in from now on.
     admitted: tokio::sync::Notify,
     /// Address at which administrators are served over the network.
@@ -133,6 +136,8 @@ pub async fn serve(
         rate: rate::Rate::new(stored),
         pool: blocking::Pool::new(blocking::THREADS_MAX),
         passwords: passwords::Passwords::new(),
+        #[cfg(feature = "console")]
+        openid: openid(&context),
         capacity: capacity::Capacity::new(),
         refusals: Mutex::default(),
         refusals_of_strangers: Mutex::default(),
@@ -146,7 +151,7 @@ pub async fn serve(
     let capacity = shared.capacity.clone();
     let router = router(&shared);
     #[cfg(feature = "console")]
-    let router = console::around(router);
+    let router = console::around(router, shared.openid.clone());
     let network = shared.context.network.clone().map(|network| {
         let (shared, router, stopping) = (Arc::clone(&shared), router.clone(), stopping.clone());
         tokio::spawn(async move { network::serve(network, &shared, router, stopping).await })
@@ -160,9 +165,18 @@ pub async fn serve(
     served
 }
 
+#[cfg(feature = "console")]
+fn openid(context: &AdminContext) -> Option<Arc<openid::OpenId>> {
+    let settings = context.openid.clone()?;
+    Some(Arc::new(openid::OpenId::new(settings, context.clock.clone())))
+}
+
 /// The routes of the API: whatever is there, `/v1/openapi.json` describes.
 fn routes() -> Routes {
-    Routes::default()
+    let routes = Routes::default();
+    #[cfg(feature = "console")]
+    let routes = routes.route("/v1/sessions/openid", post(openid::create));
+    routes
         .route("/metrics", get(metrics::show).answering::<String>("text/plain"))
         .route("/v1/status", get(status::show))
         .route("/v1/api-tokens", post(api_tokens::create).get(api_tokens::list))

@@ -121,14 +121,9 @@ pub(super) async fn check_link(
     let link = LinkText::of_link(link).map_err(|error| ApiError::invalid(error.to_string()))?;
     let of = Arc::clone(shared);
     let work = move || {
-        let now = of.context.clock.moment();
-        if address.is_some_and(|address| !of.guesses.lock().may_try(&address, now)) {
-            return Err(too_many());
-        }
+        may_try_from(&of, address)?;
         if !of.context.store.users().has_link(link.user, &link.secret, of.context.clock.ages().wall)? {
-            if let Some(address) = address {
-                of.guesses.lock().note_wrong(address, now);
-            }
+            note_wrong_from(&of, address);
             return Err(link_is_over());
         }
         let mut salt = [0; PASSWORD_SALT_BYTES];
@@ -152,10 +147,24 @@ fn too_many() -> ApiError {
     ApiError::new(ErrorCode::Busy, text)
 }
 
+/// Whether another proof of somebody at this address is looked at.
+pub(super) fn may_try_from(shared: &Shared, address: Option<IpAddr>) -> Result<(), ApiError> {
+    let now = shared.context.clock.moment();
+    let may = address.is_none_or(|address| shared.guesses.lock().may_try(&address, now));
+    if may { Ok(()) } else { Err(too_many()) }
+}
+
+/// One from there was none.
+pub(super) fn note_wrong_from(shared: &Shared, address: Option<IpAddr>) {
+    if let Some(address) = address {
+        shared.guesses.lock().note_wrong(address, shared.context.clock.moment());
+    }
+}
+
 fn may_try(shared: &Shared, address: Option<IpAddr>, user: &String) -> Result<(), ApiError> {
     let (now, passwords) = (shared.context.clock.moment(), &shared.passwords);
-    let may = address.is_none_or(|address| shared.guesses.lock().may_try(&address, now))
-        && passwords.accounts.lock().may_try(user, now)
+    may_try_from(shared, address)?;
+    let may = passwords.accounts.lock().may_try(user, now)
         && passwords.all.lock().opens_at(WRONG_MICROSECONDS * (WRONG_AT_ONCE - 1)) <= now;
     if may { Ok(()) } else { Err(too_many()) }
 }
@@ -164,8 +173,8 @@ fn note_wrong(shared: &Shared, address: Option<IpAddr>, user: String) {
     let (now, passwords) = (shared.context.clock.moment(), &shared.passwords);
     if let Some(address) = address {
         log::warn!("administration: a wrong password came from {address}");
-        shared.guesses.lock().note_wrong(address, now);
     }
+    note_wrong_from(shared, address);
     passwords.accounts.lock().note_wrong(user, now);
     passwords.all.lock().take(now, WRONG_MICROSECONDS);
 }

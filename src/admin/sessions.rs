@@ -36,7 +36,11 @@ pub(super) async fn begin(
     caller: &Caller,
     asked: SignIn,
 ) -> Result<(Session, HeaderValue), ApiError> {
-    let proof = proof(shared, caller, asked).await?;
+    begin_with(shared, proof(shared, caller, asked).await?).await
+}
+
+/// The same, by a proof.
+pub(super) async fn begin_with(shared: &Shared, proof: Proof) -> Result<(Session, HeaderValue), ApiError> {
     let work = move |context: &super::AdminContext| {
         let begun = context.store.users().begin_session(proof, context.clock.ages().wall)?;
         begun.ok_or_else(changed_meanwhile)
@@ -49,7 +53,7 @@ pub(super) async fn begin(
         expires_at: Some(signed_in.expires_at.into()),
         certificate_sha256: shared.context.certificates.hash().to_string(),
     };
-    Ok((session, set_cookie(&URL_SAFE_NO_PAD.encode(secret), SESSION_MILLISECONDS_MAX / 1_000)))
+    Ok((session, cookie(NAME, &URL_SAFE_NO_PAD.encode(secret), SESSION_MILLISECONDS_MAX / 1_000)))
 }
 
 /// Ends the session that a request came with; with the value of `Set-Cookie` that forgets it.
@@ -59,11 +63,12 @@ pub(super) async fn end(shared: &Shared, caller: &Caller) -> Result<HeaderValue,
         return Err(ApiError::new(ErrorCode::Conflict, text));
     };
     shared.run(move |context| Ok(context.store.users().end_session(secret)?)).await?;
-    Ok(set_cookie("", 0))
+    Ok(cookie(NAME, "", 0))
 }
 
-fn set_cookie(value: &str, seconds: u64) -> HeaderValue {
-    let text = format!("{NAME}={value}; Max-Age={seconds}; Path=/; Secure; HttpOnly; SameSite=Strict");
+/// A value of `Set-Cookie`, for this host and its own pages alone.
+pub(super) fn cookie(name: &str, value: &str, seconds: u64) -> HeaderValue {
+    let text = format!("{name}={value}; Max-Age={seconds}; Path=/; Secure; HttpOnly; SameSite=Strict");
     let mut value = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
     value.set_sensitive(true);
     value
@@ -71,12 +76,17 @@ fn set_cookie(value: &str, seconds: u64) -> HeaderValue {
 
 /// The secret in a request's cookie; an error: there is a cookie, and it is none of ours.
 pub(super) fn secret_in(headers: &HeaderMap) -> Option<Result<[u8; SESSION_SECRET_BYTES], ApiError>> {
-    let mut cookies = headers.get_all(COOKIE).iter().filter_map(|header| header.to_str().ok());
-    let value = cookies.find_map(|header| {
-        header.split(';').find_map(|cookie| cookie.trim().strip_prefix(NAME)?.strip_prefix('='))
-    })?;
-    let secret = URL_SAFE_NO_PAD.decode(value).ok().and_then(|secret| secret.try_into().ok());
+    let secret =
+        URL_SAFE_NO_PAD.decode(cookie_in(headers, NAME)?).ok().and_then(|secret| secret.try_into().ok());
     Some(secret.ok_or_else(is_over))
+}
+
+/// The value of a cookie of this name.
+pub(super) fn cookie_in<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut cookies = headers.get_all(COOKIE).iter().filter_map(|header| header.to_str().ok());
+    cookies.find_map(|header| {
+        header.split(';').find_map(|cookie| cookie.trim().strip_prefix(name)?.strip_prefix('='))
+    })
 }
 
 pub(super) fn is_over() -> ApiError {

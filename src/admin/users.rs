@@ -26,12 +26,27 @@ pub(super) async fn create(
     let grant = scope.given(Grant { role: new.role, group })?;
     let address = address(&shared)?;
     let make = move |context: &AdminContext| {
-        let new = store::NewUser { name: new.name, grant };
+        let (openid, new) = (new.openid, store::NewUser { name: new.name, grant });
+        if openid {
+            return of_provider(context, new);
+        }
         Ok(link(context, address, context.store.users().create(new, life(context))?))
     };
     let made = shared.run(make).await?;
     shared.admitted.notify_one();
     Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// Makes one who signs in at the provider.
+fn of_provider(context: &AdminContext, new: store::NewUser) -> Result<UserLink, ApiError> {
+    let Some(openid) = &context.openid else {
+        let text = "nobody can sign in with OpenID Connect yet: name the provider in [admin.openid] of the \
+                    configuration first, and restart the server";
+        return Err(ApiError::new(ErrorCode::Conflict, text));
+    };
+    let now = context.clock.ages().wall;
+    let info = context.store.users().create_at_provider(new, openid.issuer.clone(), now)?;
+    Ok(UserLink { info, link: format!("{}/sign-in", openid.address) })
 }
 
 pub(super) async fn renew_link(

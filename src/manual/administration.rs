@@ -52,6 +52,34 @@
 //! the link can do that, once. An API token that a user makes ends with the user, when they have fewer rights
 //! than it, and with a new link. Make those of programs on the server's socket, so that they are nobody's.
 //!
+//! For people who sign in at a provider of OpenID Connect (Keycloak, Entra ID, Google, authentik and so on)
+//! the server is registered there as a web application for the code flow, with the redirect address
+//! `https://muster.example.org:13001/openid/callback`, and told of it in `musterd.toml`:
+//!
+//! ```text
+//! [admin.openid]
+//! name = "Example"                                                # "Sign in with Example" on the sign-in page
+//! issuer = "https://id.example.org/realms/staff"
+//! address = "https://muster.example.org:13001"                    # of the console, as browsers reach it
+//! client_id = "muster"
+//! client_secret_file = "/etc/muster/openid-secret"
+//! ```
+//!
+//! ```text
+//! musterctl user create carla --role operator --group /shops --openid
+//! ```
+//!
+//! The provider says who somebody is; what they may is decided here, as for every user. The first person who
+//! signs in there under the user's name (`claim`: `preferred_username`, or `email`, which must be verified)
+//! is that user from then on, by issuer and subject: another one who is given the name later is refused, and
+//! one whose name changes stays the user they were. `user list` tells who has come. To let another person
+//! have the name, remove the user and make it anew; choose a claim that people can't set for themselves, as
+//! anybody at the provider who has the name may come first. Such a user has no password and no one-time link;
+//! sessions are the same as others', and a provider that has shut somebody out ends none of them: `user
+//! remove` does, with the API tokens that they made. On a command line they use an API token, which an
+//! administrator makes. The provider is asked over TLS 1.3 with the authorities of the system, or those in
+//! `ca`. While it can't be reached the sign-in page says so, and passwords go on.
+//!
 //! Some things can't be told apart by groups and need the role on `/`: `status`, tags, lists of applications
 //! and of events without a device (reader); views and rules of tags (operator); audit, certificate, recovery
 //! key and backup (administrator). Lists show one's own groups; the devices, tasks and tokens of others are

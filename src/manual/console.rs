@@ -6,7 +6,8 @@
 //! without JavaScript; the one small script adds keys, times that stay true, and events as they come.
 //!
 //! People sign in with a name and a password; the one-time link of a new user leads to the page where they
-//! choose that. Sessions are those of [`administration`](super::administration), *Roles*.
+//! choose that. Or they sign in at a provider of OpenID Connect, when the server has one. Sessions are those
+//! of [`administration`](super::administration), *Roles*.
 //!
 //! Every page has an address that can be kept or sent to a colleague (filters, order and page are in it), and
 //! says at its foot which `musterctl` line does the same.

@@ -9,6 +9,8 @@
 //! | an administrator: who may open the administration socket (mode 0600, so root or the server's user) | everything: tokens, devices, settings and tasks of the whole fleet, a backup with the private keys in it | be told apart from another one; the socket knows users of the machine, not people |
 //! | the holder of an API token | what its role may on its group and below ([`administration`](super::administration)), each request looked up anew: a revoked one is refused with the next. No handler can be reached without a right: the router's state opens by `May` alone (`admin/access.rs`), and `tests/ctl/rights.rs` tries every route for every role | learn of other groups' devices, give more than it has; ask from a page of another site (`Sec-Fetch-Site`, `Origin`) |
 //! | a user who has signed in with a password | what their role may, as the holder of an API token; looked up anew for each request, so that another role, `user remove` and signing out count with the next one. The cookie is for this host over TLS alone, no script can read it, and what changes something with it must come from a page of this server (`Sec-Fetch-Site: same-origin`, or `Origin`) | the same; keep a session for longer than 7 days, or for 12 hours without using it |
+//! | a user who signs in with OpenID Connect | the same, as the user whose first sign-in was theirs, by issuer and subject. The answer of the provider is taken once, from the browser that began (a cookie, `state`), from that provider (`iss`, RFC 9207), for a code that is worth nothing without PKCE's secret; its ID token must be signed with RS256, ES256 or EdDSA by a key that the provider publishes, for this server, for this sign-in (`nonce`), and in its time (`admin/openid`) | the same; be another user by taking their name at the provider |
+//! | the provider of OpenID Connect | say who somebody is: it can be any of the users who sign in there | make a user, or give rights; be one who has a password |
 //! | the server's user | read the data directory, so all keys | more than its unit allows it on the machine (`tools/systemd/musterd.service`) |
 //! | the server, seen from a device | order what the files in `applications.d` declare; with `[tasks] exec = true` anything | the rest of the device: [`neighbours`](super::neighbours) |
 //!
@@ -34,6 +36,7 @@
 //! | the recovery key (it is not on the server) | posing as the server for good | `musterd recovery-key create` makes another one; devices forget the stolen one with their next sync |
 //! | the authority's key (`ca-key.pem`) | being any device of the fleet: the server lets in what its authority has signed for a device that is there. Not the server: devices compare its certificate, not who signed it | it lies beside the server's key, so act as for that: `recovery-key use` makes another authority |
 //! | the server's secret (`server-secret.pem`) | forging datagrams: waking devices, and notices that one has shut down, until its next connection. With the database also reading TLS sessions' tickets of the last day and a half | `musterctl certificate rotate-secret`, and `retire` once devices have the new keys; with the server's key stolen, too, as for that |
+//! | the secret of the client at the provider of OpenID Connect (`client_secret_file`) | nothing alone: a code is needed, and the secret of PKCE that belongs to it, which is in the server's memory | another one at the provider; the file is read for each sign-in |
 //! | the key of `[tls]` or `[admin]` files | posing as the server, as long as its voucher is good | a rotation: the voucher is by the server's own key |
 //! | the database alone (`store/`) | reading names, groups, inventories, settings and results, which may hold secrets of applications. Tokens and sessions are stored as hashes; each guess of a password takes 19 MiB and some 20 ms; certificates are public | settings that hold secrets are changed |
 //! | the event log alone (`journal/`) | reading the events | |
@@ -47,8 +50,8 @@
 //! so does a backup, which holds all keys. The row of a change is part of the change's own transaction: both
 //! are durable or neither is. Changes elsewhere (the certificate's rotation, a call of devices) get theirs
 //! behind the change; a server that dies in between loses the row. Requests are written down without secrets,
-//! texts are cut after 2 KiB. A sign-in is by `unknown`, with the name that was given. A dry run changes
-//! nothing and has none.
+//! texts are cut after 2 KiB. A sign-in is by `unknown`, with the name that was given, or the issuer, subject
+//! and name that a provider of OpenID Connect has given. A dry run changes nothing and has none.
 //!
 //! A row's SHA-256 covers the row and the hash of the one before it. `musterctl audit verify` finds a row
 //! that was changed, taken out or put in, and an end that was cut off. A holder of the database file can
@@ -84,6 +87,7 @@
 //! | requests without a token that is good | 401 before anything is looked at but the token | that is all that a stranger learns: not even which paths there are |
 //! | wrong API tokens | 20 at once from one address, ten a minute over time; 4,096 addresses are remembered | refused before they are looked up, good ones from there, too: `busy` |
 //! | wrong passwords | 20 at once from one address, and for one user, ten a minute over time; 100 at once and four a second of all; one is looked at at a time, 16 wait | refused before they are looked at, right ones, too: `busy`. Unknown users cost and hear the same. Sessions go on, and `musterctl user passwd` on the socket makes a link that needs no password |
+//! | sign-ins that have gone to a provider | 1,024, of which 16 are of one address, for 10 minutes; 4 at once ask it for a token, each for 7 seconds and 256 KiB; an unknown key is looked for once in 10 seconds | the oldest of the address goes, others are refused: `busy`. Answers that belong to none count as wrong passwords of the address. Passwords and the socket go on |
 //! | connections of administrators | 64, of which 16 are for requests that are answered at once | the next waits for 5 seconds and is refused: `busy` |
 //! | followers that do not read | 32, each with 128 events ahead | the stream waits; what retention deletes meanwhile is told as `gone` |
 //! | answers that wait for devices | 16 | refused: `busy` |

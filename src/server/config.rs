@@ -1,6 +1,7 @@
 //! The server's configuration: a TOML file, every setting of which has a default and is explained in
 //! `tools/musterd.toml`. A wrong file is refused with the line, the key and what is allowed.
 
+mod admin;
 mod backup;
 mod identity;
 #[cfg(test)]
@@ -13,34 +14,26 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+pub use admin::AdminConfig;
 pub use backup::BackupConfig;
 pub use identity::IdentityConfig;
 
 use super::process::ProcessOptions;
-use crate::admin::listen::bound_as;
 use crate::configuration::{self, Source, address, count, duration, size};
 pub use crate::configuration::{ConfigError, parse_address};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::machine::device_state::STORED_INTERVAL_SECONDS_MAX;
 use crate::machine::rate::EventRate;
-use crate::paths::{
-    PathProblem, check_directory, check_file, check_private, check_socket, check_socket_length,
-};
+use crate::paths::{PathProblem, check_directory, check_file, check_private};
 
 /// The port of both protocols, when an address names none.
 pub const DEFAULT_PORT: u16 = 13_000;
-
-/// The port of administrators, when an address names none.
-pub const ADMIN_PORT: u16 = 13_001;
 
 /// The data directory when nothing names another: beside the server's working directory.
 pub const DEFAULT_DATA_DIRECTORY: &str = "./muster-data";
 
 /// Name of the data directory in messages about it.
 const DATA_SETTING: &str = "server.data_directory (or --data)";
-
-/// Name of the administration socket in messages, when the configuration leaves it out.
-const DEFAULT_SOCKET_SETTING: &str = "admin.socket (left out: in the data directory)";
 
 /// Largest configuration file: a mistaken path to a log or an image is not read into memory.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -135,34 +128,6 @@ struct LogSection {
     level: log::LevelFilter,
 }
 
-/// The administrators' ways to the server.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AdminConfig {
-    /// Unix socket, mode 0600; `None`: `admin.sock` in the data directory.
-    #[serde(deserialize_with = "configuration::path")]
-    pub socket: Option<PathBuf>,
-    /// TCP address at which administrators are served over TLS, once there is an API token or a
-    /// user; `None`: none.
-    #[serde(deserialize_with = "address::<ADMIN_PORT, _, _>")]
-    pub listen: Option<SocketAddr>,
-    /// PEM file of the certificate that administrators are shown, and those that lead to its authority;
-    /// `None`: that of `[tls]`, or the server's own.
-    #[serde(deserialize_with = "configuration::path")]
-    pub certificate: Option<PathBuf>,
-    /// PEM file of its private key.
-    #[serde(deserialize_with = "configuration::path")]
-    pub key: Option<PathBuf>,
-}
-
-impl AdminConfig {
-    /// The files of the certificate.
-    #[must_use]
-    pub fn tls(&self) -> TlsConfig {
-        TlsConfig { certificate: self.certificate.clone(), key: self.key.clone() }
-    }
-}
-
 /// A certificate of another authority than the server's own. Devices accept it because the server's own key
 /// vouches for it, whatever its issuer and however often it is renewed.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
@@ -191,6 +156,13 @@ impl TlsConfig {
         };
         let why = format!("needs its counterpart: set {other} in [{section}], too");
         Err(source.wrong(&format!("{section}.{key}"), &why))
+    }
+
+    /// Faults of the files, which are looked at now.
+    fn problems(&self, section: &str) -> Vec<PathProblem> {
+        let Some((certificate, key)) = self.files() else { return Vec::new() };
+        let certificate = check_file(&format!("{section}.certificate"), certificate).err();
+        certificate.into_iter().chain(check_private(&format!("{section}.key"), key).err()).collect()
     }
 }
 
@@ -426,7 +398,7 @@ impl Config {
         config.journal.check(source)?;
         config.backup.check(source)?;
         config.tls.check("tls", source)?;
-        config.admin.tls().check("admin", source)?;
+        config.admin.check(source)?;
         Ok(config)
     }
 
@@ -483,12 +455,8 @@ impl Config {
         // A fault of a directory is a fault of everything in it.
         problems.truncate(1);
         problems.extend(self.check_admin_socket().err());
-        for (section, tls) in [("tls", &self.tls), ("admin", &self.admin.tls())] {
-            if let Some((certificate, key)) = tls.files() {
-                problems.extend(check_file(&format!("{section}.certificate"), certificate).err());
-                problems.extend(check_private(&format!("{section}.key"), key).err());
-            }
-        }
+        problems.extend(self.tls.problems("tls"));
+        problems.extend(self.admin.problems());
         if let Some(path) = self.identity.passphrase_path() {
             problems.extend(check_private("identity.passphrase_file", path).err());
         }
@@ -500,19 +468,6 @@ impl Config {
     pub fn doubtful_paths(&self) -> Vec<PathProblem> {
         let directory = self.backup.directory.as_deref();
         directory.and_then(|path| check_directory("backup.directory", path).err()).into_iter().collect()
-    }
-
-    fn check_admin_socket(&self) -> Result<(), PathProblem> {
-        let (setting, path) = match &self.admin.socket {
-            Some(path) => ("admin.socket", path.clone()),
-            // The directory need not be there yet.
-            None if !self.data_directory.exists() => {
-                let path = self.admin_socket();
-                return check_socket_length(DEFAULT_SOCKET_SETTING, &path, &bound_as(&path));
-            }
-            None => (DEFAULT_SOCKET_SETTING, self.admin_socket()),
-        };
-        check_socket(setting, &path, &bound_as(&path))
     }
 
     /// The settings in which `new` differs, for a reload.
@@ -536,6 +491,7 @@ impl Config {
         note!(admin.listen, "admin.listen", needs_restart);
         note!(admin.certificate, "admin.certificate", applied);
         note!(admin.key, "admin.key", applied);
+        note!(admin.openid, "admin.openid", needs_restart);
         note!(links.max, "links.max", applied);
         note!(links.handshakes_per_second, "links.handshakes_per_second", applied);
         note!(links.handshake_deadline, "links.handshake_deadline", applied);

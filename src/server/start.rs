@@ -283,6 +283,7 @@ impl Parts {
         let context = AdminContext {
             backups,
             network,
+            openid: config.admin.openid.is_on().then(|| config.admin.openid.clone()),
             certificates: Arc::new(trusted),
             device_notifier: Arc::new(waker),
             calls: calls.clone(),

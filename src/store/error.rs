@@ -165,6 +165,33 @@ pub enum StoreError {
     /// There is no such user.
     #[error("there is no user '{0}'")]
     NoUser(String),
+    /// The user has no password to be set.
+    #[error(
+        "{name} signs in at {issuer} and has no password: to change that, remove the user and make another"
+    )]
+    SignsInElsewhere {
+        /// The user.
+        name: String,
+        /// The provider.
+        issuer: String,
+    },
+    /// No user of that name signs in at that provider.
+    #[error(
+        "'{name}', as {issuer} names you, is no user here who signs in there: ask an administrator ('musterctl user create NAME \
+         --role ROLE --openid')"
+    )]
+    NoUserOfProvider {
+        /// The name.
+        name: String,
+        /// The provider.
+        issuer: String,
+    },
+    /// Somebody else has signed in at the provider as the user of that name.
+    #[error(
+        "another person has signed in as '{0}' before, whose name there is yours now: ask an administrator, who removes the \
+         user and makes another if you are meant"
+    )]
+    AnotherPerson(String),
     /// Another user has that name.
     #[error("there is a user '{0}' already: 'musterctl user passwd' makes another link for them")]
     UserTaken(String),

@@ -74,8 +74,8 @@ pub use sessions::{
 };
 pub use tasks::{TaskStep, TaskTime, Tasks, TimeChange};
 pub use users::{
-    LinkLife, MadeLink, NewUser, PASSWORD_HASH_BYTES, PASSWORD_SALT_BYTES, Proof, StoredPassword, USERS_MAX,
-    Users,
+    LinkLife, MadeLink, NewUser, OpenIdPerson, PASSWORD_HASH_BYTES, PASSWORD_SALT_BYTES, Proof,
+    StoredPassword, USERS_MAX, Users,
 };
 pub use writer::WriterCounters;
 

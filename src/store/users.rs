@@ -45,6 +45,17 @@ pub struct NewUser {
     pub grant: Grant,
 }
 
+/// A person as a provider of `OpenID` Connect names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenIdPerson {
+    /// The provider.
+    pub issuer: String,
+    /// The one name of theirs there that never changes and is never another's.
+    pub subject: String,
+    /// The name that people know.
+    pub name: String,
+}
+
 /// Life of a one-time link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkLife {
@@ -84,17 +95,39 @@ impl Users<'_> {
     /// When there is no such group, the name is none or is taken, there are as many as may be, or they could
     /// not be stored.
     pub fn create(&self, new: NewUser, link: LinkLife) -> Result<MadeLink, StoreError> {
-        self.database.call(move |connection| create(connection, &new, link))
+        self.database.call(move |connection| {
+            let id = insert(connection, &new, None, link.created_at)?;
+            make_link(connection, id, &new.name, link)
+        })
+    }
+
+    /// Makes one who signs in at a provider. Waits until they are durable.
+    ///
+    /// # Errors
+    /// As those of [`Users::create`].
+    pub fn create_at_provider(
+        &self,
+        new: NewUser,
+        issuer: String,
+        now: WallTime,
+    ) -> Result<User, StoreError> {
+        self.database.call(move |connection| {
+            insert(connection, &new, Some(&issuer), now)?;
+            get(connection, &new.name, now)
+        })
     }
 
     /// Makes another one-time link. The password, the sessions and the API tokens of the user end. Waits
     /// until that is durable.
     ///
     /// # Errors
-    /// When there is no such user, or it could not be stored.
+    /// When there is no such user, they sign in at a provider, or it could not be stored.
     pub fn renew_link(&self, name: String, link: LinkLife) -> Result<MadeLink, StoreError> {
         self.database.call(move |connection| {
             let id = find(connection, &name)?;
+            if let Some(issuer) = get(connection, &name, link.created_at)?.issuer {
+                return Err(StoreError::SignsInElsewhere { name, issuer });
+            }
             let sql = "UPDATE users SET password_salt = NULL, password_hash = NULL WHERE id = ?1";
             connection.run(sql, [id])?;
             sessions::end_all(connection, id)?;
@@ -197,7 +230,8 @@ const COLUMNS: &str = "SELECT u.name, u.role, g.path, u.created_at, u.password_h
     (SELECT l.expires_at FROM user_links l WHERE l.id = u.id AND l.is_over = 0 AND l.expires_at > ?1),
     (SELECT count(*) FROM sessions s WHERE s.user_id = u.id AND s.is_over = 0 AND s.expires_at > ?1),
     (SELECT count(*) FROM api_tokens t WHERE t.user_id = u.id AND t.is_over = 0 AND t.revoked_at IS NULL
-        AND t.expires_at > ?1)
+        AND t.expires_at > ?1),
+    u.issuer, u.subject
     FROM users u JOIN groups g ON g.id = u.group_id";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<User> {
@@ -211,6 +245,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<User> {
         link_expires_at: row.get::<_, Option<WallTime>>(5)?.map(Into::into),
         sessions: number(6)?,
         api_tokens: number(7)?,
+        issuer: row.get(8)?,
+        subject: row.get(9)?,
     })
 }
 
@@ -224,7 +260,12 @@ fn find(connection: &Connection, name: &str) -> Result<UserId, StoreError> {
     found.ok_or_else(|| StoreError::NoUser(name.to_owned()))
 }
 
-fn create(connection: &Connection, new: &NewUser, link: LinkLife) -> Result<MadeLink, StoreError> {
+fn insert(
+    connection: &Connection,
+    new: &NewUser,
+    issuer: Option<&str>,
+    now: WallTime,
+) -> Result<UserId, StoreError> {
     if !is_name(&new.name) {
         return Err(StoreError::BadUserName(new.name.clone()));
     }
@@ -234,13 +275,13 @@ fn create(connection: &Connection, new: &NewUser, link: LinkLife) -> Result<Made
         return Err(StoreError::TooManyUsers(USERS_MAX));
     }
     let (id, group) = (UserId(meta::random_number()?), devices::find_group(connection, &new.grant.group)?);
-    let sql = "INSERT INTO users (id, name, role, group_id, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
-        ON CONFLICT (name) DO NOTHING";
-    let values = params![id, new.name, new.grant.role.name(), group, link.created_at];
+    let sql = "INSERT INTO users (id, name, role, group_id, created_at, issuer)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (name) DO NOTHING";
+    let values = params![id, new.name, new.grant.role.name(), group, now, issuer];
     if connection.run(sql, values)? == 0 {
         return Err(StoreError::UserTaken(new.name.clone()));
     }
-    make_link(connection, id, &new.name, link)
+    Ok(id)
 }
 
 fn make_link(
@@ -275,6 +316,29 @@ pub enum Proof {
     Password(UserId, StoredPassword),
     /// A one-time link, and the password that they set with it.
     Link(UserId, [u8; TOKEN_SECRET_BYTES], StoredPassword),
+    /// The word of the provider of `OpenID` Connect.
+    OpenId(OpenIdPerson),
+}
+
+/// The user that a person is. A person who has signed in as one before stays that one, whatever name they
+/// have at the provider now; one who has not is the user of their name, unless another person is already: so
+/// no name that is given to somebody else, or taken by them, leads to another's rights.
+fn at_provider(connection: &Connection, person: &OpenIdPerson) -> Result<UserId, StoreError> {
+    let OpenIdPerson { issuer, subject, name } = person;
+    let sql = "SELECT id FROM users WHERE issuer = ?1 AND subject = ?2";
+    if let Some(id) = connection.perhaps(sql, [issuer, subject], |row| row.get(0))? {
+        return Ok(id);
+    }
+    let sql = "SELECT id, subject IS NULL FROM users WHERE name = ?1 AND issuer = ?2";
+    let named = connection.perhaps(sql, [name, issuer], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    match named {
+        Some((id, true)) => {
+            connection.run("UPDATE users SET subject = ?2 WHERE id = ?1", params![id, subject])?;
+            Ok(id)
+        }
+        Some((_, false)) => Err(StoreError::AnotherPerson(name.clone())),
+        None => Err(StoreError::NoUserOfProvider { name: name.clone(), issuer: issuer.clone() }),
+    }
 }
 
 /// Uses a proof up; who it is of. Nothing: it is good no more, since something has changed meanwhile.
@@ -284,7 +348,8 @@ pub(super) fn accept(
     now: WallTime,
 ) -> Result<Option<(UserId, String, Grant)>, StoreError> {
     let (id, password) = match proof {
-        Proof::Password(id, password) => (*id, password),
+        Proof::OpenId(person) => (at_provider(connection, person)?, None),
+        Proof::Password(id, password) => (*id, Some(password)),
         Proof::Link(id, secret, password) => {
             if !has_link(connection, *id, secret, now)? {
                 return Ok(None);
@@ -292,12 +357,12 @@ pub(super) fn accept(
             connection.run("DELETE FROM user_links WHERE id = ?1", [id])?;
             let sql = "UPDATE users SET password_salt = ?2, password_hash = ?3 WHERE id = ?1";
             connection.run(sql, params![id, password.salt, password.hash])?;
-            (*id, password)
+            (*id, Some(password))
         }
     };
     let sql = "SELECT u.name, u.role, g.path FROM users u JOIN groups g ON g.id = u.group_id
-        WHERE u.id = ?1 AND u.password_hash = ?2";
-    connection.perhaps(sql, params![id, password.hash], |row| {
+        WHERE u.id = ?1 AND u.password_hash IS ?2";
+    connection.perhaps(sql, params![id, password.map(|password| password.hash)], |row| {
         Ok((id, row.get(0)?, Grant { role: row.get(1)?, group: row.get(2)? }))
     })
 }

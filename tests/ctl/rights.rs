@@ -39,6 +39,7 @@ const ROUTES: &[(&str, &str, Role, Reach)] = &[
     ("DELETE /v1/users/{user}", "", Administrator, Thing),
     ("POST /v1/sessions", "{}", Reader, List),
     ("POST /v1/sessions/api-token", "{}", Reader, List),
+    ("POST /v1/sessions/openid", "{}", Reader, List),
     ("GET /v1/session", "", Reader, List),
     ("DELETE /v1/session", "", Reader, List),
     ("GET /v1/audit", "", Administrator, Fleet),

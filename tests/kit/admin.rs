@@ -81,6 +81,7 @@ impl AdminServer {
             backups: Arc::new(NoBackups),
             certificates: Arc::new(OneCertificate),
             network: None,
+            openid: None,
             info: ServerInfo {
                 version: "0.0.0-test",
                 addresses: vec!["127.0.0.1:13000".into()],

@@ -13,6 +13,7 @@ mod fixture;
 mod journal;
 mod musterd;
 mod process;
+pub(crate) mod provider;
 mod script;
 mod site;
 pub(crate) mod skip;

@@ -30,7 +30,7 @@ impl Scene {
     }
 
     /// With these settings of the port besides.
-    fn with(settings: impl FnOnce(&Path) -> String) -> Self {
+    pub(crate) fn with(settings: impl FnOnce(&Path) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let settings = settings(directory.path());
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -10,6 +10,7 @@ mod greedy_peers;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod limits;
+mod openid;
 mod passphrase;
 mod paths;
 mod reach;

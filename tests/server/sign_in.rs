@@ -13,7 +13,7 @@ const PASSWORD: &str = "four words make one";
 
 /// The one-time link of a new user.
 fn link(scene: &Scene, name: &str, role: Role) -> String {
-    let new = NewUser { name: name.into(), role, group: None };
+    let new = NewUser { name: name.into(), role, group: None, openid: false };
     let link = scene.root().create_user(&new).unwrap().link;
     eventually("the port opens", || TcpStream::connect(scene.port).is_ok());
     link

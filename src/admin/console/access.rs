@@ -2,6 +2,7 @@
 
 use super::api::Api;
 use super::form::{Fields, Form, Sent, invalid};
+use super::openid::Provider;
 use super::page::{Answer, Cell, Link, Page, Part, Table, see};
 use super::said;
 use crate::fleet::why::shell_word;
@@ -13,22 +14,25 @@ use crate::wire::api::{
 };
 use crate::wire::units::parse_duration;
 
-pub(super) async fn show(api: Api, fields: Fields) -> Answer {
-    page(&api, &fields, None).await
+pub(super) async fn show(provider: Provider, api: Api, fields: Fields) -> Answer {
+    page(&provider, &api, &fields, None).await
 }
 
-pub(super) async fn change(api: Api, Sent(fields): Sent) -> Answer {
+pub(super) async fn change(provider: Provider, api: Api, Sent(fields): Sent) -> Answer {
     match changed(&api, &fields).await {
         Ok(Done::Made(page)) => page.into(),
+        Ok(Done::Saved) => Ok(see(&said::with("/access", "made", 0))),
         Ok(Done::Revoked) => Ok(see(&said::with("/access", "revoked", 0))),
         Ok(Done::Removed) => Ok(see(&said::with("/access", "removed", 0))),
-        Err(error) => page(&api, &fields, Some(error)).await,
+        Err(error) => page(&provider, &api, &fields, Some(error)).await,
     }
 }
 
 enum Done {
     /// With a secret, which is shown this once.
     Made(Page),
+    /// Without one.
+    Saved,
     Revoked,
     Removed,
 }
@@ -70,8 +74,12 @@ async fn changed(api: &Api, fields: &Fields) -> Result<Done, ErrorDetail> {
         }
         "user" => {
             let role = fields.parsed::<Role>("role")?.ok_or_else(|| invalid("choose a role"))?;
-            let new = NewUser { name: fields.get("name").trim().to_owned(), role, group };
+            let openid = !fields.get("openid").is_empty();
+            let new = NewUser { name: fields.get("name").trim().to_owned(), role, group, openid };
             let made: UserLink = api.post("/v1/users", &new).await?;
+            if openid {
+                return Ok(Done::Saved);
+            }
             let command = format!("musterctl user create {} --role {role}", shell_word(&new.name));
             Ok(Done::Made(one_time_link(&command, made)))
         }
@@ -123,7 +131,7 @@ fn one_time_link(command: &str, made: UserLink) -> Page {
     secret(&format!("A one-time link for {}", made.info.name), command, made.link, until)
 }
 
-async fn page(api: &Api, fields: &Fields, wrong: Option<ErrorDetail>) -> Answer {
+async fn page(provider: &Provider, api: &Api, fields: &Fields, wrong: Option<ErrorDetail>) -> Answer {
     let of = |list, name| with_query(list, &PageQuery { limit: None, cursor: fields.some(name) });
     let (users, tokens, join) =
         (of("/v1/users", "users"), of("/v1/api-tokens", "api"), of("/v1/tokens", "join"));
@@ -141,7 +149,7 @@ async fn page(api: &Api, fields: &Fields, wrong: Option<ErrorDetail>) -> Answer 
         (Ok(users), Ok(tokens), Ok(join)) => page
             .with(Part::heading("Users"))
             .with(user_table(users))
-            .with(user_form(fields))
+            .with(user_form(fields, provider.is_some()))
             .with(Part::heading("API tokens: with which programs sign in"))
             .with(api_table(tokens))
             .with(api_form(fields))
@@ -174,9 +182,15 @@ fn user_table(list: ListPage<User>) -> Table {
     };
     let rows = list.items.into_iter().map(|user| {
         let state = match (user.has_password, user.link_expires_at) {
+            _ if user.subject.is_some() => Cell::State("good", "signs in with OpenID".into()),
+            _ if user.issuer.is_some() => Cell::State("warn", "OpenID, not yet".into()),
             (true, _) => Cell::State("good", "has a password".into()),
             (false, Some(at)) => Cell::State("warn", format!("has a link until {}", time(at))),
             (false, None) => Cell::State("bad", "can't sign in".into()),
+        };
+        let link = match user.issuer {
+            None => button("link", &user.name, "New link"),
+            Some(_) => Cell::text(""),
         };
         [
             Cell::text(&user.name),
@@ -184,7 +198,7 @@ fn user_table(list: ListPage<User>) -> Table {
             Cell::text(user.role.to_string()),
             Cell::text(user.group),
             Cell::Number(user.sessions),
-            button("link", &user.name, "New link"),
+            link,
             button("remove-user", &user.name, "Remove"),
         ]
     });
@@ -193,14 +207,17 @@ fn user_table(list: ListPage<User>) -> Table {
     Table::new("Users", heads, "There is no user.").rows(rows).next(next)
 }
 
-fn user_form(fields: &Fields) -> Part {
+fn user_form(fields: &Fields, has_provider: bool) -> Part {
     let value = |name: &str| if fields.get("action") == "user" { fields.get(name) } else { "" }.to_owned();
     let form = Form::post("/access", "Make a user")
         .line("name", "Name", &value("name"), "to sign in with, and as the audit names them")
         .choice("role", "Role", &value("role"), Role::ALL.map(|role| (role.name(), role.name())))
-        .line("group", "Group", &value("group"), "with those below it; empty: /")
-        .button("user", "Make");
-    Part::Folded("Make a user", vec![form.into()])
+        .line("group", "Group", &value("group"), "with those below it; empty: /");
+    let form = match has_provider {
+        true => form.tick("openid", "Signs in with OpenID Connect, without a password", &value("openid")),
+        false => form,
+    };
+    Part::Folded("Make a user", vec![form.button("user", "Make").into()])
 }
 
 fn revoke(action: &str, id: &impl ToString, is_valid: bool) -> Cell {

@@ -19,6 +19,7 @@ mod events;
 mod form;
 mod groups;
 mod help;
+mod openid;
 mod overview;
 mod page;
 mod policies;
@@ -29,7 +30,8 @@ mod sign_in;
 mod tasks;
 pub(in crate::admin) mod text;
 
-use axum::Router;
+use std::sync::Arc;
+
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -38,7 +40,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 
+use crate::admin::openid::OpenId;
 use crate::wire::api::{ErrorDetail, REQUEST_BODY_BYTES_MAX};
 use page::Problem;
 
@@ -59,7 +63,7 @@ const HEADERS: [(HeaderName, &str); 5] = [
 ];
 
 /// The API's routes, and the console's around them.
-pub(super) fn around(api: Router) -> Router {
+pub(super) fn around(api: Router, provider: Option<Arc<OpenId>>) -> Router {
     Router::new()
         .route("/", get(overview::show))
         .route("/devices", get(devices::show))
@@ -80,9 +84,13 @@ pub(super) fn around(api: Router) -> Router {
         .route("/server", get(server::show))
         .route("/help", get(help::show))
         .route("/sign-in", get(sign_in::show).post(sign_in::sign_in))
+        .route("/openid/start", get(openid::start))
+        .route("/openid/callback", get(openid::callback))
+        .route("/openid/finish", get(openid::finish))
         .route("/welcome", get(sign_in::welcome).post(sign_in::set_password))
         .route("/sign-out", post(sign_in::sign_out))
         .layer(DefaultBodyLimit::max(REQUEST_BODY_BYTES_MAX))
+        .layer(Extension(provider))
         .layer(middleware::from_fn(safe))
         .route("/assets/{name}", get(assets::serve))
         .fallback(other)

@@ -7,6 +7,7 @@ use axum::response::Response;
 
 use super::api::Api;
 use super::form::{Fields, Form, Sent, invalid};
+use super::openid::{self, Provider};
 use super::page::{Answer, Link, Page, Part, see};
 use crate::wire::api::url::with_query;
 use crate::wire::api::{ErrorDetail, PASSWORD_CHARACTERS_MIN, SignIn};
@@ -23,35 +24,36 @@ pub(super) fn from_elsewhere(wanted: &str) -> Page {
         .with(Part::Links(vec![Link::new(wanted, format!("Go on to {wanted}"))]))
 }
 
-pub(super) async fn show(fields: Fields) -> Page {
-    page(&fields, None)
+pub(super) async fn show(provider: Provider, fields: Fields) -> Page {
+    page(&provider, &fields, None)
 }
 
-fn page(fields: &Fields, wrong: Option<ErrorDetail>) -> Page {
+pub(super) fn page(provider: &Provider, fields: &Fields, wrong: Option<ErrorDetail>) -> Page {
     let form = Form::post("/sign-in", "")
         .hidden("next", fields.get("next"))
         .user("user", "Name", fields.get("user"))
         .password("password", "Password", "current-password", "")
         .button("", "Sign in");
-    let page = Page::outside("Sign in").command("musterctl login --user NAME").said(fields).with(form);
+    let page = Page::outside("Sign in").command("musterctl login --user NAME").said(fields);
+    let page = page.with_all(provider.as_ref().map(|openid| openid::link(openid, fields))).with(form);
     page.with(Part::text(
         "For the first time, or with a forgotten password: open the one-time link that an administrator has given you.",
     ))
     .wrong(wrong)
 }
 
-pub(super) async fn sign_in(api: Api, Sent(fields): Sent) -> Answer {
+pub(super) async fn sign_in(provider: Provider, api: Api, Sent(fields): Sent) -> Answer {
     let user = Some(fields.get("user").trim().to_owned());
     let asked = SignIn { user, link: None, password: fields.get("password").to_owned() };
-    match begun(&api, &asked).await {
+    match begun(&api, "/v1/sessions", &asked).await {
         Ok(cookie) => Ok(with_cookie(see(local(fields.get("next"))), cookie)),
-        Err(error) => page(&fields, Some(error)).into(),
+        Err(error) => page(&provider, &fields, Some(error)).into(),
     }
 }
 
 /// A place of this console, whatever the address says: `//` and `/\` begin the address of another host, and
 /// browsers leave out control characters (WHATWG URL, section 4.4).
-fn local(wanted: &str) -> &str {
+pub(super) fn local(wanted: &str) -> &str {
     let is_odd = |one: char| one.is_control() || one == '\\';
     let is_local = wanted.starts_with('/') && !wanted.starts_with("//") && !wanted.contains(is_odd);
     if is_local { wanted } else { "/" }
@@ -79,16 +81,20 @@ pub(super) async fn set_password(api: Api, Sent(fields): Sent) -> Answer {
         return welcome_page(&fields, Some(invalid("the two passwords are not the same"))).into();
     }
     let asked = SignIn { user: None, link: Some(fields.get("link").trim().to_owned()), password };
-    match begun(&api, &asked).await {
+    match begun(&api, "/v1/sessions", &asked).await {
         Ok(cookie) => Ok(with_cookie(see("/"), cookie)),
         Err(error) => welcome_page(&fields, Some(error)).into(),
     }
 }
 
 /// Begins a session; its cookie.
-async fn begun(api: &Api, asked: &SignIn) -> Result<Option<HeaderValue>, ErrorDetail> {
+pub(super) async fn begun(
+    api: &Api,
+    route: &str,
+    asked: &impl serde::Serialize,
+) -> Result<Option<HeaderValue>, ErrorDetail> {
     let body = serde_json::to_vec(asked).unwrap_or_default();
-    let answer = api.answer(Method::POST, "/v1/sessions", body.into()).await?;
+    let answer = api.answer(Method::POST, route, body.into()).await?;
     Ok(cookie(answer.headers()))
 }
 
@@ -102,7 +108,7 @@ fn cookie(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(SET_COOKIE).cloned()
 }
 
-fn with_cookie(mut answer: Response, cookie: Option<HeaderValue>) -> Response {
+pub(super) fn with_cookie(mut answer: Response, cookie: Option<HeaderValue>) -> Response {
     if let Some(cookie) = cookie {
         answer.headers_mut().insert(SET_COOKIE, cookie);
     }

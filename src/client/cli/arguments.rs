@@ -100,7 +100,10 @@ pub(super) enum Command {
 
 Link and token name the server's certificate, and no other server is accepted; a server of which nothing was kept here needs
 --certificate with --user. With a password an API token is made, with the user's rights and for 30 days. It is kept in
-$XDG_CONFIG_HOME/muster/tokens.json, mode 0600; MUSTER_API_TOKEN goes before it.")]
+$XDG_CONFIG_HOME/muster/tokens.json, mode 0600; MUSTER_API_TOKEN goes before it.
+
+Those who sign in with OpenID Connect have no password: they give an API token here, which an administrator makes in the
+console (Access) or with 'musterctl api-token create'.")]
     Login(LoginArguments),
     /// Forget the API token for a server on the network
     #[command(after_help = "Examples:

@@ -15,6 +15,7 @@ pub(super) enum UserCommand {
     #[command(after_help = "Examples:
   musterctl user create anna --role administrator
   musterctl user create ben --role operator --group /berlin
+  musterctl user create carla --role reader --openid
 
 Who has the link sets the password: send it as you would send that. In a browser it opens the console, on a command line
 'musterctl login --link-file -' takes it. Roles are those of 'musterctl api-token create --help'.")]
@@ -27,6 +28,10 @@ Who has the link sets the password: send it as you would send that. In a browser
         /// The group on which, with the groups below it, they may do that; they see no others
         #[arg(long, value_name = "PATH", default_value = "/")]
         group: String,
+        /// They sign in at the provider of OpenID Connect that the server's configuration names, and have no
+        /// password; the first there with this name is the user from then on, and nobody else
+        #[arg(long)]
+        openid: bool,
     },
     /// All users
     #[command(after_help = "Examples:
@@ -69,8 +74,8 @@ The password, the sessions and the API tokens that the user has made end at once
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: UserCommand) -> Result<(), Failure> {
     match command {
-        UserCommand::Create { name, role, group } => {
-            let made = client.create_user(&NewUser { name, role, group: Some(group) })?;
+        UserCommand::Create { name, role, group, openid } => {
+            let made = client.create_user(&NewUser { name, role, group: Some(group), openid })?;
             show_link(client, output, made)
         }
         UserCommand::List => output.list(
@@ -106,6 +111,8 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: UserCommand
 fn password(user: &User) -> String {
     match user.link_expires_at {
         Some(at) => format!("link until {}", time(at)),
+        None if user.subject.is_some() => "openid".to_owned(),
+        None if user.issuer.is_some() => "openid, not yet".to_owned(),
         None if user.has_password => "set".to_owned(),
         None => "none".to_owned(),
     }
@@ -122,6 +129,9 @@ fn show_link(client: &Client, output: &mut Output, mut made: UserLink) -> Result
         return output.json(&made);
     }
     output.line(&made.link)?;
+    if let UserLink { info: User { name, role, group, issuer: Some(issuer), .. }, .. } = &made {
+        return output.line(&format!("\nFor {name}: {role} on {group}. They sign in there, at {issuer}."));
+    }
     let (info, until) = (&made.info, made.info.link_expires_at);
     output.line(&format!(
         "\nFor {}: {} on {}. It sets the password, once, until {} UTC; it is not shown again.",

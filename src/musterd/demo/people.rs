@@ -55,6 +55,7 @@ impl Demo {
             name: name.to_owned(),
             role,
             group: Some(group.to_owned()),
+            openid: false,
         })?)
     }
 }

@@ -13,6 +13,8 @@ mod server;
 mod server_channel;
 mod signature;
 mod tickets;
+#[cfg(feature = "console")]
+mod web;
 
 use std::io::{self, Read, Write};
 
@@ -31,6 +33,8 @@ pub use server::AdminTls;
 pub use server::{Membership, ServerTls};
 pub use server_channel::{Peer, SERVER_CHANNEL_BYTES_MAX, ServerChannel};
 pub use tickets::{TICKET_KEY_BYTES, TICKET_KEY_NAME_BYTES, TicketKey, TicketKeys};
+#[cfg(feature = "console")]
+pub use web::WebTls;
 
 /// The application protocol that both sides must name (ALPN, RFC 7301).
 pub const PROTOCOL: &[u8] = b"muster/1";

@@ -55,6 +55,8 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
         !config.host_names.is_empty()
             && config.admin.socket.is_some()
             && config.admin.listen.is_some()
+            && config.admin.openid.is_on()
+            && config.admin.openid.client_secret_file.is_some()
             && config.reactors.is_some()
             && config.workers.is_some()
             && config.udp.is_some()
@@ -178,6 +180,23 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         (
             "[admin]\ncertificate = \"c\"",
             "musterd.toml:2: admin.certificate needs its counterpart: set key in [admin], too",
+        ),
+        ("[admin.openid]\nclient_id = \"muster\"", "musterd.toml:1: admin.openid needs issuer"),
+        (
+            "[admin.openid]\nissuer = \"http://id.example\"",
+            "musterd.toml:2: admin.openid.issuer is not allowed: an address with https, such as \"https://id.example.org/realm\"",
+        ),
+        (
+            "[admin.openid]\nissuer = \"https://id.example\"\naddress = \"https://muster.example/x\"",
+            "musterd.toml:3: admin.openid.address is not allowed: scheme, host and port of the console, such as \"https://muster.example.org:13001\"",
+        ),
+        (
+            "[admin.openid]\nissuer = \"https://id.example\"\naddress = \"https://muster.example\"\nclient_id = \"\"",
+            "musterd.toml:4: admin.openid.client_id is not allowed: 1 to 255 bytes, no control or invisible characters",
+        ),
+        (
+            "[admin.openid]\nissuer = \"https://id.example\"\naddress = \"https://muster.example\"\nclient_id = \"a\"\nscopes = [\"email\"]",
+            "musterd.toml:5: admin.openid.scopes is not allowed: names without blanks, \"openid\" among them",
         ),
         (
             "[backup]\nkeep = 3",

@@ -4,8 +4,9 @@ use crate::fleet::access::Grant;
 use crate::machine::wall_clock::Stretch;
 use crate::store::testing::{Fleet, all, wait};
 use crate::store::{
-    GroupChange, LinkLife, MadeLink, NewApiToken, NewUser, Proof, SESSION_IDLE_MILLISECONDS_MAX,
-    SESSION_MILLISECONDS_MAX, SESSION_SECRET_BYTES, SESSIONS_OF_USER_MAX, Store, StoreError, StoredPassword,
+    GroupChange, LinkLife, MadeLink, NewApiToken, NewUser, OpenIdPerson, Proof,
+    SESSION_IDLE_MILLISECONDS_MAX, SESSION_MILLISECONDS_MAX, SESSION_SECRET_BYTES, SESSIONS_OF_USER_MAX,
+    Store, StoreError, StoredPassword,
 };
 use crate::wire::role::Role;
 use crate::wire::time::WallTime;
@@ -159,4 +160,40 @@ fn sign_ins_of_programs_are_bounded_and_have_the_users_rights() {
     assert_eq!(fleet.store.api_tokens().list("/", &all(), NOW).unwrap().items.len(), 16);
     let wrong = Proof::Password(anna.id, StoredPassword { hash: [3; 32], ..PASSWORD });
     assert!(users.sign_in_token(wrong, NOW, later(1)).unwrap().is_none());
+}
+
+#[test]
+fn a_person_of_a_provider_is_one_user_whatever_their_name_becomes() {
+    let fleet = Fleet::new(0);
+    let (store, users, issuer) = (&fleet.store, fleet.store.users(), "https://id.example");
+    for name in ["anna", "ben"] {
+        let new = NewUser { name: name.to_owned(), grant: grant(Role::Reader, "/") };
+        let user = users.create_at_provider(new, issuer.to_owned(), NOW).unwrap();
+        assert_eq!((user.issuer.as_deref(), user.subject, user.has_password), (Some(issuer), None, false));
+    }
+    let carla = made(store, "carla");
+    signed_in(store, &by_link(&carla), NOW).unwrap();
+    let come = |issuer: &str, subject: &str, name: &str| {
+        let [issuer, subject, name] = [issuer, subject, name].map(str::to_owned);
+        let begun = users.begin_session(Proof::OpenId(OpenIdPerson { issuer, subject, name }), NOW);
+        begun.map(|begun| begun.unwrap().0.name)
+    };
+    assert_eq!(come(issuer, "1", "anna").unwrap(), "anna");
+    assert_eq!(users.get("anna", NOW).unwrap().subject.as_deref(), Some("1"));
+    assert!(
+        matches!(come(issuer, "2", "anna"), Err(StoreError::AnotherPerson(_))),
+        "the name is another's now"
+    );
+    assert_eq!(come(issuer, "1", "ben").unwrap(), "anna", "they have another name now");
+    assert_eq!(users.get("ben", NOW).unwrap().subject, None);
+    for (issuer, name) in [("https://other.example", "ben"), (issuer, "nobody"), (issuer, "carla")] {
+        assert!(
+            matches!(come(issuer, "3", name), Err(StoreError::NoUserOfProvider { .. })),
+            "{issuer} {name}"
+        );
+    }
+    assert!(matches!(users.renew_link("ben".into(), LIFE), Err(StoreError::SignsInElsewhere { .. })));
+    users.remove("anna".into(), NOW).unwrap();
+    assert!(matches!(come(issuer, "1", "anna"), Err(StoreError::NoUserOfProvider { .. })));
+    assert_eq!(come(issuer, "1", "ben").unwrap(), "ben");
 }

@@ -18,6 +18,7 @@
 //! | `POST /v1/users/{name}/link` | | [`UserLink`]: the password, the sessions and the API tokens of the user end |
 //! | `POST /v1/sessions` | [`SignIn`] | [`Session`], and the cookie `__Host-muster` |
 //! | `POST /v1/sessions/api-token` | [`SignIn`] | [`CreatedApiToken`] with the user's rights |
+//! | `POST /v1/sessions/openid` | [`OpenIdAnswer`] | [`Session`], with its cookie; for the console's page to which a provider sends browsers |
 //! | `GET /v1/session` | | [`Session`] |
 //! | `DELETE /v1/session` | | [`Session`], which is over |
 //! | `GET /v1/audit` | [`AuditQuery`] | [`Page`] of [`AuditRecord`], newest first |
@@ -160,7 +161,8 @@ pub use token::{
     TOKEN_TTL_SECONDS_DEFAULT, TOKEN_TTL_SECONDS_MAX, TOKEN_USES_MAX, Token, TokenState,
 };
 pub use user::{
-    NewUser, PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN, Session, SignIn, User, UserChange, UserLink,
+    NewUser, OpenIdAnswer, PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN, Session, SignIn, User, UserChange,
+    UserLink,
 };
 pub use why::{UnsettledSettings, Waiting, Why, WhyFacts};
 

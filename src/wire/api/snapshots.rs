@@ -70,5 +70,5 @@ pinned! {
     tag: Tag, TagChange, TagRule, View, SelectionChange, Selected, FacetQuery, Facets;
     task: NewTask, CreatedTask, TaskQuery, Task, TaskDetail, RunQuery, TaskRun, RunDetail;
     token: NewToken, CreatedToken, ReEnrolment, Approval, Token, PageQuery;
-    user: NewUser, UserChange, User, UserLink, SignIn, Session;
+    user: NewUser, UserChange, User, UserLink, SignIn, OpenIdAnswer, Session;
 }

@@ -30,6 +30,14 @@ pub(crate) fn with_query<Q: Serialize>(path: &str, query: &Q) -> String {
     url
 }
 
+/// `text`, percent-encoded.
+#[cfg(feature = "console")]
+pub(crate) fn encoded(text: &str) -> String {
+    let mut url = String::new();
+    encode(text, &mut url);
+    url
+}
+
 /// Appends `text`, with everything but the unreserved characters percent-encoded (RFC 3986 section 2).
 fn encode(text: &str, url: &mut String) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";

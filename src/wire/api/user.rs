@@ -1,4 +1,4 @@
-//! Users: people who sign in with a password.
+//! Users: people who sign in with a password, or at a provider of OpenID Connect.
 
 use std::fmt;
 
@@ -26,6 +26,10 @@ pub struct NewUser {
     /// Path of the group on which, with those below it, the role holds; left out: `/`, the whole fleet.
     #[serde(default)]
     pub group: Option<String>,
+    /// Whether they sign in at the provider of `OpenID` Connect (`[admin.openid]`), and with no password;
+    /// left out: no.
+    #[serde(default)]
+    pub openid: bool,
 }
 
 /// Changes a user's rights: at once, in sessions that are open, too.
@@ -55,6 +59,11 @@ pub struct User {
     pub has_password: bool,
     /// When the time of a one-time link is over that was not used yet; null: there is none.
     pub link_expires_at: Option<Timestamp>,
+    /// Issuer of the provider of `OpenID` Connect at which they sign in; null: they do with a password.
+    pub issuer: Option<String>,
+    /// The person at that provider (claim `sub`) who has signed in as this user first, and alone may from
+    /// then on; null: nobody has yet.
+    pub subject: Option<String>,
     /// Number of sessions.
     pub sessions: u64,
     /// Number of API tokens that they made and that were not revoked; those end with them.
@@ -68,7 +77,8 @@ pub struct UserLink {
     /// The user as the list shows them.
     #[serde(flatten)]
     pub info: User,
-    /// The link with which a password is set, once; its part behind the `#` is a secret: shown this once.
+    /// The link with which a password is set, once; its part behind the `#` is a secret: shown this once. For
+    /// those who sign in with `OpenID` Connect, the page where they do, which is no secret.
     pub link: String,
 }
 
@@ -86,6 +96,26 @@ pub struct SignIn {
     /// The password; with a link the new one, of [`PASSWORD_CHARACTERS_MIN`] characters to
     /// [`PASSWORD_BYTES_MAX`] bytes.
     pub password: String,
+}
+
+/// The answer of a provider of `OpenID` Connect, as a browser brings it to the console, which asks with this.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct OpenIdAnswer {
+    /// The sign-in that it is of.
+    pub state: String,
+    /// The code for which the provider gives an ID token; null: it gives none.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// The reason why it gives none, such as `access_denied`.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// The provider's issuer, where it names itself (RFC 9207).
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// The secret of the browser that has begun the sign-in, from its cookie.
+    pub browser: String,
 }
 
 /// Those who ask.
@@ -108,6 +138,13 @@ impl fmt::Debug for UserLink {
     /// Without the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UserLink").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for OpenIdAnswer {
+    /// Without the secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenIdAnswer").field("error", &self.error).finish_non_exhaustive()
     }
 }
 
