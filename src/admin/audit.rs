@@ -3,15 +3,16 @@
 //!
 //! The row of a change that is one operation of the store is part of its transaction ([`Store::audited`]).
 //! Changes elsewhere, such as of the server's certificate, and refusals get theirs behind them, still before
-//! the answer. A request that was begun is brought to its end when its client goes away.
+//! the answer. A request that was begun is brought to its end when its client goes away. A dry run has a row
+//! when it was forbidden.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
-use axum::http::Method;
 use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use parking_lot::Mutex;
@@ -118,9 +119,7 @@ async fn audited(
     next: Next,
 ) -> Response {
     let asked: Option<Value> = serde_json::from_slice(&body).ok();
-    if asked.as_ref().is_some_and(|asked| asked["dry_run"] == true) {
-        return next.run(Request::from_parts(parts, Body::from(body))).await;
-    }
+    let is_dry_run = asked.as_ref().is_some_and(|asked| asked["dry_run"] == true);
     let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
     let target = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
     let mut entry = AuditEntry {
@@ -136,13 +135,16 @@ async fn audited(
     let before = shared.run(move |context| Ok(before(context, &before_of, parameter, asked.as_ref()))).await;
     entry.before = before.ok().flatten().map(|before| before.to_string());
     let is_known = caller.grant.is_some();
-    let in_store = !ELSEWHERE.contains(&route);
+    let in_store = !is_dry_run && !ELSEWHERE.contains(&route);
     let change = Arc::new(Change {
         entry: Mutex::new(in_store.then(|| entry.clone())),
         is_written: AtomicBool::new(false),
     });
     let handled = next.run(Request::from_parts(parts, Body::from(body)));
     let answer = CHANGE.scope(Arc::clone(&change), handled).await;
+    if is_dry_run && answer.status() != StatusCode::FORBIDDEN {
+        return answer;
+    }
     let is_done = answer.status().is_success();
     if is_done && change.is_written.load(Ordering::Relaxed) {
         return answer;

@@ -53,6 +53,28 @@ fn what_is_changed_elsewhere_than_in_the_store_and_what_is_made_have_rows_withou
 }
 
 #[test]
+fn a_dry_run_that_is_forbidden_has_a_row_and_no_other_has() {
+    let server = AdminServer::start();
+    server.enrol("kiosk-17");
+    let made = server.json(&["api-token", "create", "x", "--role", "reader"]);
+    let token = made["token"].as_str().unwrap();
+    let dry = ["policy", "set", "--application", "muster", "--dry-run", "--group"];
+    let file = server.file("empty.json", "{}");
+    let dry = |group: &'static str| [&dry[..], &[group, "--file", &file]].concat();
+    let refused = server.command(&dry("/")).env("MUSTER_API_TOKEN", token).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    server.done(&dry("/"));
+    server.refused(1, &dry("/nowhere"));
+    let rows = rows(&server);
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert_eq!(rows[1]["action"], "POST /v1/policies");
+    assert_eq!((&rows[1]["after"]["dry_run"], &rows[1]["target"]), (&json!(true), &json!("/v1/policies")));
+    let outcome = rows[1]["outcome"].as_str().unwrap();
+    assert!(outcome.starts_with("forbidden: this needs the role policy-author"), "{outcome}");
+    assert!(rows[1]["actor"].as_str().unwrap().starts_with("api token "), "{rows:?}");
+}
+
+#[test]
 fn a_row_that_was_changed_is_found_and_refusals_have_a_bounded_number_of_rows() {
     let server = AdminServer::start();
     server.done(&["group", "create", "/berlin"]);
