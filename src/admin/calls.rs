@@ -24,7 +24,7 @@ use super::lines::{self, LinesSender};
 use super::selection::moment;
 use super::why::record_of;
 use crate::fleet::filter::quoted;
-use crate::store::{StoreError, query};
+use crate::store::{Among, StoreError, query};
 use crate::wire::api::{
     CALL_SECONDS_DEFAULT, CALL_SECONDS_MAX, CallLine, CallOutcome, CallRequest, CalledDevice, ErrorCode,
 };
@@ -89,7 +89,7 @@ fn find(context: &AdminContext, scope: &Scope, request: &CallRequest) -> Result<
         let group = request.group.as_deref().map(|path| format!("group:{}", quoted(path)));
         request.group.as_deref().map(|path| scope.group(path)).transpose()?;
         let filter = scope.filter(group.as_deref().or(request.filter.as_deref()))?;
-        return Ok(context.store.selection().ids(&filter, moment(context))?);
+        return Ok(context.store.selection().ids(&filter, Among::Approved, moment(context))?);
     }
     let reader = context.store.reader()?;
     let mut seen = HashSet::new();

@@ -24,6 +24,12 @@ impl ApiError {
         Self::new(ErrorCode::InvalidArgument, message)
     }
 
+    /// The same of something that went as far as the text says.
+    pub(super) fn behind(self, done: &str) -> Self {
+        let ErrorDetail { code, message, at } = self.0;
+        Self(ErrorDetail { code, message: format!("{done}; then: {message}"), at })
+    }
+
     /// Something failed here: the log has it too.
     pub(super) fn internal(message: impl Into<String>) -> Self {
         let message = message.into();

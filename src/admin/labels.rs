@@ -1,17 +1,23 @@
 //! Tags, views, counts and changes of selections.
 
 use super::Answer;
-use super::access::{May, Name, Operate, Scope, See, SeeFleet};
+use super::access::{Admit, May, Name, Operate, Scope, See, SeeFleet};
 use super::context::AdminContext;
 use super::devices::{check_interval, store_change};
 use super::error::ApiError;
 use super::extract::{Body, Path, Query};
 use super::selection::{filter, moment};
 use super::why::notify_persistent;
+use crate::store::Among;
 use crate::wire::api::{
-    FacetQuery, Facets, Interval, Selected, SelectionChange, Tag, TagChange, TagRule, View,
+    FacetQuery, Facets, Interval, Selected, SelectionApproval, SelectionChange, SelectionRemoval, Tag,
+    TagChange, TagRule, View,
 };
 use crate::wire::id::DeviceId;
+use crate::wire::units::count;
+
+/// Devices that are removed in one transaction: all that other devices say waits as long as it takes.
+const REMOVED_AT_ONCE: usize = 256;
 
 pub(super) async fn tags(May { shared, .. }: May<SeeFleet>) -> Answer<Vec<Tag>> {
     shared.answer(|context| Ok(context.store.selection().tags(moment(context))?)).await
@@ -25,7 +31,7 @@ pub(super) async fn tag(
 ) -> Answer<Selected> {
     let work = move |context: &AdminContext| {
         let devices = match (&asked.filter, asked.devices.is_empty()) {
-            (Some(text), true) => select(context, &scope, text)?,
+            (Some(text), true) => select(context, &scope, text, Among::Approved)?,
             (None, false) => {
                 let reader = context.store.reader()?;
                 let ids = asked.devices.iter().map(|device| scope.device(&reader, device));
@@ -50,7 +56,9 @@ pub(super) async fn rule(
     let work = move |context: &AdminContext| {
         let rule = asked.rule.as_deref().map(|text| filter(Some(text))).transpose()?;
         context.store.selection().set_rule(&name, rule.as_ref())?;
-        let meant = rule.map_or(Ok(Vec::new()), |rule| context.store.selection().ids(&rule, moment(context)));
+        let meant = rule.map_or(Ok(Vec::new()), |rule| {
+            context.store.selection().ids(&rule, Among::Approved, moment(context))
+        });
         Ok(Selected { devices: meant?.len() as u64 })
     };
     shared.answer(work).await
@@ -116,7 +124,7 @@ pub(super) async fn change(
         check_interval(seconds)?;
     }
     let work = move |context: &AdminContext| {
-        let devices = select(context, &scope, &asked.filter)?;
+        let devices = select(context, &scope, &asked.filter, Among::Approved)?;
         let selected = Selected { devices: devices.len() as u64 };
         if asked.dry_run {
             return Ok(selected);
@@ -130,6 +138,62 @@ pub(super) async fn change(
     shared.answer(work).await
 }
 
-fn select(context: &AdminContext, scope: &Scope, text: &str) -> Result<Vec<DeviceId>, ApiError> {
-    Ok(context.store.selection().ids(&scope.filter(Some(text))?, moment(context))?)
+/// Approves every device of a selection that waits, all or none, or says how many are meant.
+pub(super) async fn approve(
+    May { shared, scope, .. }: May<Operate>,
+    Body(asked): Body<SelectionApproval>,
+) -> Answer<Selected> {
+    if let Some(group) = &asked.group {
+        scope.group(group)?;
+    }
+    let work = move |context: &AdminContext| {
+        let devices = select(context, &scope, &asked.filter, Among::Waiting)?;
+        if asked.dry_run {
+            return Ok(Selected { devices: devices.len() as u64 });
+        }
+        let (approved, persistent) = context.store.devices().approve_all(devices, asked.group)?;
+        notify_persistent(context, &persistent);
+        // Tasks take newcomers along.
+        context.device_notifier.tasks_changed();
+        log::info!("{} that waited were approved", count(approved.len() as u64, "device"));
+        Ok(Selected { devices: approved.len() as u64 })
+    };
+    shared.answer(work).await
+}
+
+/// Removes every device of a selection, piece by piece, or says how many are meant.
+pub(super) async fn remove(
+    May { shared, scope, .. }: May<Admit>,
+    Body(asked): Body<SelectionRemoval>,
+) -> Answer<Selected> {
+    let work = move |context: &AdminContext| {
+        let devices = select(context, &scope, &asked.filter, Among::All)?;
+        if asked.dry_run {
+            return Ok(Selected { devices: devices.len() as u64 });
+        }
+        let mut removed = 0;
+        for piece in devices.chunks(REMOVED_AT_ONCE) {
+            let records = context.store.devices().remove_all(piece.to_vec(), context.clock.now().wall);
+            let records = records.map_err(|error| {
+                let text = format!("{removed} of {} are removed", count(devices.len() as u64, "device"));
+                ApiError::from(error).behind(&text)
+            })?;
+            removed += records.len();
+            for (device, link) in records.iter().filter_map(|record| Some((record.device, record.link?))) {
+                context.links.device_removed(device, link);
+            }
+        }
+        Ok(Selected { devices: removed as u64 })
+    };
+    shared.answer(work).await
+}
+
+/// The devices of a filter that are within the scope.
+pub(super) fn select(
+    context: &AdminContext,
+    scope: &Scope,
+    text: &str,
+    among: Among,
+) -> Result<Vec<DeviceId>, ApiError> {
+    Ok(context.store.selection().ids(&scope.filter(Some(text))?, among, moment(context))?)
 }

@@ -202,6 +202,8 @@ fn routes() -> Routes {
         .route("/v1/devices/{device}", get(devices::show).patch(devices::change).delete(devices::remove))
         .route("/v1/devices/{device}/why", get(why::why))
         .route("/v1/device-changes", post(labels::change))
+        .route("/v1/device-approvals", post(labels::approve))
+        .route("/v1/device-removals", post(labels::remove))
         .route("/v1/facets", get(labels::facets))
         .route("/v1/tags", get(labels::tags))
         .route("/v1/tags/{tag}", post(labels::tag).patch(labels::rule).delete(labels::remove_tag))

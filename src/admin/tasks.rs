@@ -6,10 +6,10 @@ use axum::http::StatusCode;
 use super::access::{May, Operate, Scope, See};
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
-use super::selection::moment;
+use super::labels::select;
 use super::{AdminContext, Answer, Created};
 use crate::store::query::{self, RunFilter, TaskFilter};
-use crate::store::{StoreError, zone};
+use crate::store::{Among, StoreError, zone};
 use crate::wire::api::{
     CreatedTask, NewTask, Page, RunDetail, RunQuery, Task, TaskDetail, TaskQuery, TaskRun, TaskTargets,
 };
@@ -37,7 +37,7 @@ pub(super) async fn create(
                 }
             }
             TaskTargets::Filter(text) => {
-                selected = context.store.selection().ids(&scope.filter(Some(text))?, moment(context))?;
+                selected = select(context, &scope, text, Among::Approved)?;
                 if scope.fleet().is_err() {
                     // By name, so that those who made it see it: a filter says nothing of groups.
                     new.definition.targets =

@@ -35,9 +35,9 @@ use crate::wire::api::{
     DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord, ExplainQuery, ExplainedKey, FacetQuery,
     Facets, FollowQuery, Group, GroupMove, GroupRemoval, Installation, InstalledApplication, NewApiToken,
     NewGroup, NewPolicy, NewTask, NewToken, NewUser, PageQuery, Policy, PolicyQuery, PolicyRemoval,
-    ReEnrolment, RecoveryKey, RunDetail, RunQuery, Selected, SelectionChange, Session, SettingsChanged,
-    SignIn, Status, Tag, TagChange, TagRule, Task, TaskDetail, TaskQuery, TaskRun, Token, User, UserChange,
-    UserLink, View, Why,
+    ReEnrolment, RecoveryKey, RunDetail, RunQuery, Selected, SelectionApproval, SelectionChange,
+    SelectionRemoval, Session, SettingsChanged, SignIn, Status, Tag, TagChange, TagRule, Task, TaskDetail,
+    TaskQuery, TaskRun, Token, User, UserChange, UserLink, View, Why,
 };
 use crate::wire::id::{ApiTokenId, CertificateHash, RunId, TaskId, TokenId};
 use crate::wire::token::ApiTokenText;
@@ -290,6 +290,12 @@ asks! {
 
     /// Changes every device of a selection, all or none, or says how many are meant.
     fn change_selection(change: &SelectionChange) -> Selected = POST "/v1/device-changes", change;
+
+    /// Approves every device of a selection that waits, all or none, or says how many are meant.
+    fn approve_selection(asked: &SelectionApproval) -> Selected = POST "/v1/device-approvals", asked;
+
+    /// Removes every device of a selection, piece by piece, or says how many are meant.
+    fn remove_selection(asked: &SelectionRemoval) -> Selected = POST "/v1/device-removals", asked;
 
     /// Makes a group, with every group above it that doesn't exist; one that exists gets the settings that
     /// are named.

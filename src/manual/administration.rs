@@ -136,6 +136,7 @@
 //! musterctl token create --uses 50 --group /new --approval        # each device waits until somebody approves it
 //! musterctl device list --presence waiting                        # those that wait
 //! musterctl device approve kiosk-18 --group /spare                # in sync within about a minute; nobody touches it
+//! musterctl device approve --where 'name:kiosk-*' --yes           # all of those that wait and are named so
 //! musterctl device remove kiosk-19                                # not wanted: refused from now on
 //! ```
 //!
@@ -227,15 +228,21 @@
 //!
 //! An error names the character, and `musterctl` points at it. A filter has at most 2,048 bytes and 64 terms,
 //! and is at most 16 parentheses deep. `--where` stands wherever devices are meant: `device list`, `device
-//! sync`, `device set`, `device remove`, `tag set` and `task create`; the other options of `device list` are
-//! terms of the same filter. `--sort` takes any column, and with a `-` before it the other way round. `--csv`
-//! has the columns of the table, as they are on the screen; a name that a spreadsheet would take for a
-//! formula has an apostrophe before it.
+//! sync`, `device set`, `device approve`, `device remove`, `tag set` and `task create`; the other options of
+//! `device list` are terms of the same filter. `--sort` takes any column, and with a `-` before it the other
+//! way round; `--sort why` goes by the text of the worst reason, whatever time it tells. `--csv` has the
+//! columns of the table, as they are on the screen; a name that a spreadsheet would take for a formula has an
+//! apostrophe before it.
 //!
 //! A tag by a rule is asked anew whenever it is named, so that it is right at every moment; a rule names no
-//! tag and no view, a view no view. There may be 256 of each, named with letters, digits, `-`, `_` and `.`. A
-//! change of a selection says how many devices it is about and asks first, in a terminal and without `--yes`;
-//! `device set` changes all of them or none.
+//! tag and no view, a view no view. There may be 256 of each, named with letters, digits, `-`, `_` and `.`.
+//!
+//! A command that does something to a selection says how many devices it is about and asks first, in a
+//! terminal and without `--yes`. Devices that wait for approval are not called, and are given no tasks, tags
+//! and settings: of them `device approve` and `device remove` alone are. `device set` and `device approve`
+//! change all of them or none. `device remove` goes on in pieces of 256, whatever the number: when it breaks
+//! off, those that are removed stay so, the answer says how many they are, and the same command removes the
+//! others. One that takes longer than 25 seconds is told so, and goes on meanwhile.
 //!
 //! All that is listed is in memory while somebody asks, about 150 bytes a device, and for five minutes after:
 //! the first question reads it from the database, each other one only what has changed since.
@@ -243,7 +250,8 @@
 //! # Audit
 //!
 //! Each change that was made, and each that was refused, is a row: who asked (the user of the machine, by the
-//! socket's credentials, the user or the API token), when, what, the thing before and the request.
+//! socket's credentials, the user or the API token), when, what, the thing before and the request. A dry run
+//! has one only when it was forbidden.
 //!
 //! ```sh
 //! musterctl audit list --since 24h

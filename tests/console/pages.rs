@@ -124,9 +124,11 @@ fn a_device_is_found_changed_and_removed() {
 #[test]
 fn a_selection_is_changed_once_its_number_was_said() {
     let server = AdminServer::start();
-    server.enrol_many(&["kiosk-1", "kiosk-2", "spare-1"].map(str::to_owned));
+    server.enrol("spare-1");
+    server.enrol_waiting(&["kiosk-1", "kiosk-2"].map(str::to_owned));
     let filter = ("where", "name:kiosk-*");
     for (change, value, done) in [
+        ("approve", "/berlin", "approved-devices&number=2"),
         ("group", "/berlin", "changed&number=2"),
         ("tag", "spare", "tagged&number=2"),
         ("untag", "spare", "untagged&number=2"),

@@ -8,7 +8,6 @@ use muster::machine::device_state::LinkRef;
 use muster::wire::api::{DeviceQuery, FollowLine, FollowQuery};
 use muster::wire::event::Severity;
 use muster::wire::token::JoinToken;
-use serde_json::json;
 
 #[test]
 fn a_token_is_made_listed_and_revoked() {
@@ -125,46 +124,6 @@ fn devices_are_found_sorted_and_written_as_a_table() {
     assert!(text.contains("there is no key 'sean'") && caret.starts_with("      ^"), "{pointed}");
     let called = server.json(&["device", "sync", "--where", "-(group:/berlin)"]);
     assert_eq!(called["called"], 2);
-}
-
-#[test]
-fn selections_are_tagged_named_counted_and_changed() {
-    let server = AdminServer::start();
-    server.enrol_many(&["kiosk-1".into(), "kiosk-2".into(), "spare".into()]);
-    let names = |filter: &str| -> Vec<String> {
-        let listed = server.json(&["device", "list", "--where", filter]);
-        listed.as_array().unwrap().iter().map(|device| device["name"].as_str().unwrap().into()).collect()
-    };
-    let given = server.ctl(&["tag", "set", "shop", "--where", "name:kiosk-*"]);
-    assert_eq!(
-        (given.code, given.out.as_str()),
-        (0, "the tag shop is given to 2 devices\n"),
-        "{}",
-        given.err
-    );
-    assert_eq!(server.json(&["tag", "unset", "shop", "--device", "kiosk-2"])["devices"], 1);
-    assert_eq!(names("tag:shop"), ["kiosk-1"]);
-    assert_eq!(server.json(&["tag", "rule", "silent", "seen:>7d"])["devices"], 3);
-    assert_eq!(server.json(&["device", "show", "kiosk-1"])["tags"], json!(["shop", "silent"]));
-    server.json(&["view", "save", "busy", "tag:silent -tag:shop"]);
-    assert_eq!(names("view:busy"), ["kiosk-2", "spare"]);
-    let facets = server.json(&["device", "list", "--where", "view:busy", "--facets"]);
-    assert_eq!((&facets["devices"], &facets["tag"][0]["devices"]), (&json!(2), &json!(2)));
-    let table = server.ctl(&["device", "list", "--facets"]).out;
-    assert!(table.lines().any(|line| line.split_whitespace().eq(["tag", "silent", "3"])), "{table}");
-    let change = ["device", "set", "--where", "view:busy", "--group", "/lab", "--interval", "5m", "--yes"];
-    assert_eq!(server.json(&change)["devices"], 2);
-    assert_eq!(names("group:/lab"), ["kiosk-2", "spare"]);
-    assert_eq!(server.json(&["device", "remove", "--where", "spare", "--yes"])["devices"], 1);
-    assert_eq!(names(""), ["kiosk-1", "kiosk-2"]);
-    let listed = server.json(&["tag", "list"]);
-    assert_eq!(listed[1], json!({"name": "silent", "rule": "seen:>7d", "devices": 2}));
-    assert!(server.ctl(&["tag", "rule", "silent", "--none"]).out.contains("has no rule any more"));
-    assert_eq!(server.json(&["tag", "remove", "SHOP"])["devices"], 1);
-    assert_eq!(server.json(&["view", "remove", "busy"])["where"], "tag:silent -tag:shop");
-    assert!(server.refused(1, &["device", "list", "--where", "tag:shop"]).contains("there is no tag 'shop'"));
-    assert!(server.refused(1, &["view", "remove", "busy"]).contains("there is no view 'busy'"));
-    assert!(server.refused(2, &["tag", "set", "a b", "--device", "kiosk-1"]).contains("can be no name"));
 }
 
 #[test]

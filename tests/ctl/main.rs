@@ -10,5 +10,6 @@ mod hostile;
 mod kit;
 mod policy;
 mod rights;
+mod selections;
 mod status;
 mod task;

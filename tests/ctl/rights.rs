@@ -56,6 +56,9 @@ const ROUTES: &[(&str, &str, Role, Reach)] = &[
     ("GET /v1/devices.csv", "", Reader, List),
     ("POST /v1/device-changes", r#"{"where":"x","change":{"group":"{group}"}}"#, Operator, Thing),
     ("POST /v1/device-changes", r#"{"where":"x","change":{"keep_connected":false}}"#, Operator, List),
+    ("POST /v1/device-approvals", r#"{"where":"x","group":"{group}"}"#, Operator, Thing),
+    ("POST /v1/device-approvals", r#"{"where":"x"}"#, Operator, List),
+    ("POST /v1/device-removals", r#"{"where":"x"}"#, Administrator, List),
     ("GET /v1/facets", "", Reader, List),
     ("GET /v1/tags", "", Reader, Fleet),
     ("POST /v1/tags/{tag}", r#"{"devices":["{device}"]}"#, Operator, Thing),
@@ -237,6 +240,35 @@ fn every_route_is_for_those_who_have_the_role_on_the_group() {
             }
         }
     }
+}
+
+#[test]
+fn a_selection_holds_none_but_ones_own() {
+    let server = fleet();
+    moved(&server, server.enrol("below"), "/mine/a");
+    moved(&server, server.enrol("beside"), "/mine2");
+    let waiting = server.enrol_waiting(&["waits".to_owned(), "waits-beside".to_owned()]);
+    moved(&server, waiting[0], "/mine");
+    moved(&server, waiting[1], "/mine2");
+    let token = bearer(&server, Administrator, "/mine");
+    let meant = |route: &str, body: &str| sent(&server, &format!("POST {route}"), &token, body).1;
+    for (route, more, own) in [
+        ("/v1/tags/x", "", 2),
+        ("/v1/device-changes", r#","change":{"interval":{"seconds":60}}"#, 2),
+        ("/v1/device-approvals", "", 1),
+        ("/v1/device-removals", "", 3),
+    ] {
+        for is_dry in [true, false] {
+            let body = format!(r#"{{"where":"","dry_run":{is_dry}{more}}}"#);
+            let answer = meant(route, &body);
+            assert!(answer.contains(&format!(r#"{{"devices":{own}}}"#)), "{route} {body}: {answer}");
+        }
+    }
+    let left = server.json(&["device", "list"]);
+    let left: Vec<_> = left.as_array().unwrap().iter().map(|device| &device["name"]).collect();
+    assert_eq!(left, ["beside", "waits-beside"]);
+    let waiting = server.json(&["device", "list", "--presence", "waiting"]);
+    assert_eq!(waiting.as_array().unwrap().len(), 1, "the other one's still waits");
 }
 
 #[test]

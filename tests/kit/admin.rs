@@ -120,11 +120,17 @@ impl AdminServer {
 
     /// Enrols devices of these names, as many in a batch as the store takes.
     pub(crate) fn enrol_many(&self, names: &[String]) -> Vec<DeviceId> {
-        names.chunks(2_000).flat_map(|names| self.enrol_batch(names)).collect()
+        names.chunks(2_000).flat_map(|names| self.enrol_batch(names, false)).collect()
     }
 
-    fn enrol_batch(&self, names: &[String]) -> Vec<DeviceId> {
+    /// The same of devices that wait for approval.
+    pub(crate) fn enrol_waiting(&self, names: &[String]) -> Vec<DeviceId> {
+        self.enrol_batch(names, true)
+    }
+
+    fn enrol_batch(&self, names: &[String], approval: bool) -> Vec<DeviceId> {
         let new = NewToken {
+            approval,
             group: "/".into(),
             created_at: now(),
             expires_at: WallTime(now().0 + 60_000),

@@ -19,14 +19,14 @@ use crate::wire::status::Status;
 const VALUES_MAX: usize = 12;
 
 /// Heads of the table, each with the column that it is sorted by.
-const HEADS: [(&str, Option<DeviceColumn>); 7] = [
-    ("Name", Some(DeviceColumn::Name)),
-    ("Presence", Some(DeviceColumn::Presence)),
-    ("Status", Some(DeviceColumn::Status)),
-    ("Group", Some(DeviceColumn::Group)),
-    ("Last sync", Some(DeviceColumn::LastSync)),
-    ("Interval", Some(DeviceColumn::Interval)),
-    ("Why", None),
+const HEADS: [(&str, DeviceColumn); 7] = [
+    ("Name", DeviceColumn::Name),
+    ("Presence", DeviceColumn::Presence),
+    ("Status", DeviceColumn::Status),
+    ("Group", DeviceColumn::Group),
+    ("Last sync", DeviceColumn::LastSync),
+    ("Interval", DeviceColumn::Interval),
+    ("Why", DeviceColumn::Why),
 ];
 
 pub(super) async fn show(api: Api, fields: Fields) -> Answer {
@@ -170,7 +170,6 @@ pub(super) fn table(
     let mut table = Table::new(caption, HEADS.map(|(head, _)| head), "No device is like that.");
     if let Some((query, now)) = sorted {
         for (column, (_, by)) in table.columns.iter_mut().zip(HEADS) {
-            let Some(by) = by else { continue };
             let is_by = now.column == by;
             sorted_by(column, query, DeviceSort { column: by, is_descending: is_by && !now.is_descending });
             column.sorted = match (is_by, now.is_descending) {

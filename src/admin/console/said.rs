@@ -5,8 +5,9 @@ use super::form::Fields;
 use super::text::many;
 
 /// Names of changes, and the text for each; `{}` stands for a number of devices.
-const DONE: [(&str, &str); 15] = [
+const DONE: [(&str, &str); 16] = [
     ("approved", "Approved. It is in sync within about a minute."),
+    ("approved-devices", "{} approved. In sync within about a minute."),
     ("called", "{} asked to sync now."),
     ("cancelled", "The task is cancelled."),
     ("changed", "Changed, on {}."),

@@ -10,22 +10,20 @@ use super::{devices, said};
 use crate::fleet::why::shell_word;
 use crate::wire::api::url::{path, with_query};
 use crate::wire::api::{
-    CallLine, CallRequest, Device, DeviceChange, DeviceQuery, ErrorDetail, Facets, Interval, Keep,
-    Page as ListPage, Selected, SelectionChange, TagChange,
+    CallLine, CallRequest, DeviceChange, ErrorDetail, Facets, Interval, Keep, Selected, SelectionApproval,
+    SelectionChange, SelectionRemoval, TagChange,
 };
 use crate::wire::units::parse_duration;
 
-/// Most devices that are removed at once: each is removed by itself, while somebody waits for the page.
-const REMOVED_MAX: u32 = 1_000;
-
 /// Changes: name, text, and what the command calls it.
-const CHANGES: [(&str, &str); 7] = [
+const CHANGES: [(&str, &str); 8] = [
     ("group", "Move to the group"),
     ("tag", "Give the tag"),
     ("untag", "Take the tag"),
     ("interval", "Sync at the interval"),
     ("keep", "Keep connected (on, off, inherit)"),
     ("sync", "Sync now"),
+    ("approve", "Approve those that wait (into the group)"),
     ("remove", "Remove"),
 ];
 
@@ -76,6 +74,7 @@ async fn changed(api: &Api, fields: &Fields) -> Result<Answer, ErrorDetail> {
             "sync" => "called",
             "tag" => "tagged",
             "untag" => "untagged",
+            "approve" => "approved-devices",
             "remove" => "removed-devices",
             _ => "changed",
         };
@@ -113,15 +112,23 @@ async fn asked(api: &Api, fields: &Fields, dry_run: bool) -> Result<u64, ErrorDe
                 TagChange { filter: Some(filter), takes: name == "untag", dry_run, ..TagChange::default() };
             return Ok(api.post::<Selected>(&path("/v1/tags", value), &asked).await?.devices);
         }
-        "sync" | "remove" if dry_run => {
+        "sync" if dry_run => {
             let url = with_query("/v1/facets", &serde_json::json!({ "where": filter }));
-            return Ok(api.get::<Facets>(&url).await?.devices);
+            return Ok(api.get::<Facets>(&url).await?.approved());
         }
         "sync" => {
             let asked = CallRequest { filter: Some(filter), ..CallRequest::default() };
             return called(api, &asked).await;
         }
-        "remove" => return removed(api, filter).await,
+        "approve" => {
+            let group = Some(value.to_owned()).filter(|group| !group.is_empty());
+            let asked = SelectionApproval { filter, group, dry_run };
+            return Ok(api.post::<Selected>("/v1/device-approvals", &asked).await?.devices);
+        }
+        "remove" => {
+            let asked = SelectionRemoval { filter, dry_run };
+            return Ok(api.post::<Selected>("/v1/device-removals", &asked).await?.devices);
+        }
         _ => return Err(invalid("choose a change")),
     }
     let asked = SelectionChange { filter, change, dry_run };
@@ -134,23 +141,6 @@ pub(super) async fn called(api: &Api, asked: &CallRequest) -> Result<u64, ErrorD
         CallLine::Called { devices } => Ok(devices),
         _ => Ok(0),
     }
-}
-
-/// Removes them one after the other, as far as it goes.
-async fn removed(api: &Api, filter: String) -> Result<u64, ErrorDetail> {
-    let query = DeviceQuery { filter: Some(filter), limit: Some(REMOVED_MAX), ..DeviceQuery::default() };
-    let found: ListPage<Device> = api.get(&with_query("/v1/devices", &query)).await?;
-    if found.next_cursor.is_some() {
-        return Err(invalid(format!(
-            "more than {REMOVED_MAX} devices are not removed at once: narrow the filter, or use the command"
-        )));
-    }
-    let mut number = 0;
-    for device in found.items {
-        let _: Device = api.delete(&format!("/v1/devices/{}", device.id)).await?;
-        number += 1;
-    }
-    Ok(number)
 }
 
 /// An interval, as people write it.
@@ -172,6 +162,10 @@ fn command(fields: &Fields) -> String {
         "tag" => (format!("musterctl tag set {value}"), String::new()),
         "untag" => (format!("musterctl tag unset {value}"), String::new()),
         "sync" => ("musterctl device sync".to_owned(), String::new()),
+        "approve" if fields.get("value").trim().is_empty() => {
+            ("musterctl device approve".to_owned(), String::new())
+        }
+        "approve" => ("musterctl device approve".to_owned(), format!(" --group {value}")),
         _ => ("musterctl device remove".to_owned(), String::new()),
     };
     devices::with_filter(&command, fields.get("where")) + &behind

@@ -224,7 +224,7 @@ async fn made(api: &Api, fields: &Fields) -> Result<Made, ErrorDetail> {
     }
     let new: NewTask = serde_json::from_value(new).map_err(|error| invalid(error.to_string()))?;
     let url = with_query("/v1/facets", &json!({ "where": filter }));
-    let meant = api.get::<Facets>(&url).await?.devices;
+    let meant = api.get::<Facets>(&url).await?.approved();
     if fields.get("sure") != meant.to_string() {
         return Ok(Made::DryRun(meant));
     }

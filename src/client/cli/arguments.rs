@@ -235,20 +235,10 @@ With --wait: exit code 0 when all of them synced, 1 otherwise; of more than 50 d
     #[command(after_help = "Examples:
   musterctl device approve kiosk-17
   musterctl device approve 00abcdef01234567 --name kiosk-17 --group /berlin/kiosks
-  musterctl device list --presence waiting --json | jq -r '.[].id' | xargs musterctl device approve
+  musterctl device approve --where 'group:/berlin seen:<1h'
 
 One that waits and is not wanted: 'musterctl device remove'. A device that was approved is in sync within about a minute.")]
-    Approve {
-        /// Their names or ids
-        #[arg(required = true, value_name = "NAME")]
-        devices: Vec<String>,
-        /// Its name from now on; for one device
-        #[arg(long, value_name = "NEW")]
-        name: Option<String>,
-        /// Their group; made when it doesn't exist [default: that of the token]
-        #[arg(long, value_name = "PATH")]
-        group: Option<String>,
-    },
+    Approve(super::device::DeviceApprove),
     /// Make a join token with which a machine takes the device's record over, as when it was reimaged
     #[command(after_help = "Examples:
   musterctl device re-enrol kiosk-17
@@ -289,8 +279,8 @@ pub(super) struct DeviceList {
     /// Only those whose name or host name contains this text
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
-    /// By what they are sorted: name, presence, status, group, last_sync, last_seen, interval or id; with a -
-    /// before it the other way round
+    /// By what they are sorted: name, presence, status, group, last_sync, last_seen, interval, id or why;
+    /// with a - before it the other way round
     #[arg(long, value_name = "COLUMN", allow_hyphen_values = true)]
     pub(super) sort: Option<DeviceSort>,
     /// The same columns as CSV, all of it
@@ -334,6 +324,9 @@ pub(super) struct DeviceSync {
     /// Every device
     #[arg(long)]
     pub(super) all: bool,
+    /// Don't ask, with --where
+    #[arg(long)]
+    pub(super) yes: bool,
     /// Wait for what becomes of each
     #[arg(long)]
     pub(super) wait: bool,
@@ -377,7 +370,8 @@ pub(super) struct DeviceSet {
 pub(super) struct DeviceRemove {
     /// Its name or id
     pub(super) device: Option<String>,
-    /// Every device that this filter lets through now, one after the other ('musterctl device list --help')
+    /// Every device that this filter lets through now ('musterctl device list --help'); when it breaks off,
+    /// those that are removed stay so
     #[arg(long = "where", value_name = "FILTER", allow_hyphen_values = true, value_parser = filter)]
     pub(super) filter: Option<String>,
     /// Don't ask, with --where

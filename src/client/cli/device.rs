@@ -1,7 +1,9 @@
 //! `musterctl device`.
 
+use clap::Args;
+
 use super::Failure;
-use super::arguments::{DeviceCommand, DeviceRemove, DeviceSet};
+use super::arguments::{DeviceCommand, DeviceRemove, DeviceSet, filter};
 use super::output::{NOTHING_THERE, Output, duration, or_nothing, plain, time, time_or_nothing};
 use super::{statistics, sync, task, token};
 use crate::client::Client;
@@ -9,11 +11,32 @@ use crate::fleet::why::shell_word;
 use crate::wire::api::device_table;
 use crate::wire::api::{
     Approval, Certificate, ConditionStatus, Device, DeviceChange, DeviceDetail, DeviceQuery, FacetQuery,
-    FacetValue, Facets, Keep, PersistentBy, Presence, ReEnrolment, Selected, SelectionChange, UdpReach,
+    FacetValue, Facets, Keep, PersistentBy, Presence, ReEnrolment, SelectionApproval, SelectionChange,
+    SelectionRemoval, UdpReach,
 };
 use crate::wire::datagram::NoticeKind;
 use crate::wire::settings::SettingsState;
 use crate::wire::units::count_that;
+
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("whom").required(true).args(["devices", "filter"]))]
+pub(super) struct DeviceApprove {
+    /// Their names or ids
+    #[arg(value_name = "NAME")]
+    devices: Vec<String>,
+    /// Those that wait and that this filter lets through now, all or none ('musterctl device list --help')
+    #[arg(long = "where", value_name = "FILTER", allow_hyphen_values = true, value_parser = filter, conflicts_with = "name")]
+    filter: Option<String>,
+    /// Don't ask, with --where
+    #[arg(long)]
+    yes: bool,
+    /// Its name from now on; for one device
+    #[arg(long, value_name = "NEW")]
+    name: Option<String>,
+    /// Their group; made when it doesn't exist [default: that of the token]
+    #[arg(long, value_name = "PATH")]
+    group: Option<String>,
+}
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceCommand) -> Result<(), Failure> {
     match command {
@@ -41,7 +64,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceComma
         DeviceCommand::Sync(command) => sync::run(client, output, command),
         DeviceCommand::Why { device } => output.answer(&client.why(&device)?, |why| plain(&why.text)),
         DeviceCommand::Set(set) => change(client, output, set),
-        DeviceCommand::Approve { devices, name, group } => approve(client, output, &devices, name, group),
+        DeviceCommand::Approve(asked) => approve(client, output, asked),
         DeviceCommand::ReEnrol { device, ttl } => {
             let created = client.re_enrol_device(&device, &ReEnrolment { ttl_seconds: Some(ttl) })?;
             if output.is_json {
@@ -57,20 +80,27 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: DeviceComma
     }
 }
 
-/// Approves one after the other, as far as it goes: the first that can't be ends it.
-fn approve(
-    client: &mut Client,
-    output: &mut Output,
-    devices: &[String],
-    name: Option<String>,
-    group: Option<String>,
-) -> Result<(), Failure> {
+/// Approves those of a selection together, and those that are named one after the other, as far as it goes:
+/// the first that can't be ends it.
+fn approve(client: &mut Client, output: &mut Output, asked: DeviceApprove) -> Result<(), Failure> {
+    let DeviceApprove { devices, filter, yes, name, group } = asked;
+    if let Some(filter) = filter {
+        let mut asked = SelectionApproval { filter, group, dry_run: true };
+        if !yes && output.may_ask() {
+            let meant = client.approve_selection(&asked)?;
+            output.confirm(&format!("{} approved", are(meant.devices)))?;
+        }
+        asked.dry_run = false;
+        return output.answer(&client.approve_selection(&asked)?, |approved| {
+            format!("{} approved: in sync within about a minute", are(approved.devices))
+        });
+    }
     if name.is_some() && devices.len() > 1 {
         return Err(Failure::Usage("--name is for one device: approve them one by one".into()));
     }
     let approval = Approval { name, group };
     let mut approved = Vec::new();
-    for device in devices {
+    for device in &devices {
         let device = client.approve_device(device, &approval)?;
         if !output.is_json {
             output.line(&format!(
@@ -152,11 +182,23 @@ fn change(client: &mut Client, output: &mut Output, set: DeviceSet) -> Result<()
     })
 }
 
+/// Says how many of those that a filter lets through would be called or given something, and goes on when
+/// that is wanted.
+pub(super) fn confirm_approved(
+    client: &mut Client,
+    output: &Output,
+    filter: &str,
+    what: &str,
+) -> Result<(), Failure> {
+    let meant = client.facets(&FacetQuery { filter: Some(filter.to_owned()) })?.approved();
+    output.confirm(&format!("{} {what}", are(meant)))
+}
+
 fn are(devices: u64) -> String {
     count_that(devices, "device", "is", "are")
 }
 
-/// Removes a device, or those of a selection one after the other, as far as it goes.
+/// Removes a device, or those of a selection.
 fn remove(client: &mut Client, output: &mut Output, asked: DeviceRemove) -> Result<(), Failure> {
     let Some(filter) = asked.filter else {
         let removed = client.remove_device(&asked.device.unwrap_or_default())?;
@@ -165,16 +207,13 @@ fn remove(client: &mut Client, output: &mut Output, asked: DeviceRemove) -> Resu
             format!("device {name} ({}) is removed: it is refused from now on; its events stay", removed.id)
         });
     };
-    let query = DeviceQuery { filter: Some(filter), ..DeviceQuery::default() };
-    let pages: Vec<Vec<Device>> = client.devices(query).collect::<Result<_, _>>()?;
-    let devices = pages.concat();
+    let mut removal = SelectionRemoval { filter, dry_run: true };
     if !asked.yes && output.may_ask() {
-        output.confirm(&format!("{} removed, and refused from then on", are(devices.len() as u64)))?;
+        let meant = client.remove_selection(&removal)?;
+        output.confirm(&format!("{} removed, and refused from then on", are(meant.devices)))?;
     }
-    for device in &devices {
-        client.remove_device(&device.id.to_string())?;
-    }
-    output.answer(&Selected { devices: devices.len() as u64 }, |removed| {
+    removal.dry_run = false;
+    output.answer(&client.remove_selection(&removal)?, |removed| {
         format!("{} removed: refused from now on; the events stay", are(removed.devices))
     })
 }

@@ -5,9 +5,9 @@ use std::io::IsTerminal as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::Failure;
 use super::arguments::DeviceSync;
 use super::output::Output;
+use super::{Failure, device};
 use crate::client::{Client, ClientError};
 use crate::wire::api::{CallLine, CallOutcome, CallRequest, CalledDevice};
 use crate::wire::units::{count, count_that};
@@ -21,6 +21,12 @@ const PROGRESS_DEVICES_MIN: u64 = 2;
 const HEADS: &[&str] = &["DEVICE", "OUTCOME"];
 
 pub(super) fn run(client: &mut Client, output: &mut Output, sync: DeviceSync) -> Result<(), Failure> {
+    if let Some(filter) = &sync.filter
+        && !sync.yes
+        && output.may_ask()
+    {
+        device::confirm_approved(client, output, filter, "called")?;
+    }
     let request = CallRequest {
         devices: sync.devices,
         group: sync.group,

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 
 use super::rows::{self, EnrolledDevice, Enrolment};
-use super::{DeviceCertificate, DeviceChange, DeviceChanged, Devices, InForce, certificates, clones, group};
+use super::{
+    DeviceCertificate, DeviceChange, DeviceChanged, DeviceSettings, Devices, InForce, PersistentLinkChanges,
+    certificates, clones, group,
+};
 use crate::fleet::renewal::lowest_beside;
 use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
@@ -185,19 +188,61 @@ impl Devices {
     /// As [`Devices::change`], and when the device does not wait.
     pub fn approve(&self, device: DeviceId, change: DeviceChange) -> Result<DeviceChanged, StoreError> {
         let (_, persistent, settings) = self.put(false, move |connection| {
-            let number = rows::number_of(connection, device)?;
-            if !rows::is_waiting(connection, number)? {
-                return Err(StoreError::NotWaiting(rows::name_of(connection, number)?));
-            }
-            let sql = "UPDATE devices SET waiting_since = NULL, was_unknown = 0 WHERE number = ?1";
-            connection.run(sql, [number])?;
-            let settings = rows::change(connection, device, &change)?;
+            let settings = approve(connection, device, &change)?;
             // It has declared nothing yet, so that it has no desired state.
             Ok((InForce { settings: vec![settings], desired_changes: Vec::new() }, settings))
         })?;
+        self.let_in(device);
+        Ok(DeviceChanged { settings, persistent, has_other_desired_state: false })
+    }
+
+    /// Lets all of these devices in, all or none, perhaps into another group; waits until that is durable.
+    /// Those that don't wait any more are passed over. The devices, and whose links are to stay since.
+    ///
+    /// # Errors
+    /// When the group's path is none, too many devices would be kept connected, or it could not be stored.
+    /// Then nothing is changed.
+    pub fn approve_all(
+        &self,
+        devices: Vec<DeviceId>,
+        group: Option<String>,
+    ) -> Result<(Vec<DeviceId>, PersistentLinkChanges), StoreError> {
+        let change = DeviceChange { group, ..DeviceChange::default() };
+        let (in_force, persistent, ()) = self.put(false, move |connection| {
+            let mut settings = Vec::new();
+            for device in devices {
+                match approve(connection, device, &change) {
+                    Ok(one) => settings.push(one),
+                    Err(
+                        StoreError::NoDevice(_) | StoreError::DeviceRemoved(_) | StoreError::NotWaiting(_),
+                    ) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok((InForce { settings, desired_changes: Vec::new() }, ()))
+        })?;
+        let approved: Vec<_> = in_force.settings.iter().map(|settings| settings.device).collect();
+        approved.iter().for_each(|device| self.let_in(*device));
+        Ok((approved, persistent))
+    }
+
+    fn let_in(&self, device: DeviceId) {
         self.table().with(device, |record| record.set_waiting(false));
         self.table().mark(device);
         self.memory().listed.note(device);
-        Ok(DeviceChanged { settings, persistent, has_other_desired_state: false })
     }
+}
+
+fn approve(
+    connection: &Connection,
+    device: DeviceId,
+    change: &DeviceChange,
+) -> Result<DeviceSettings, StoreError> {
+    let number = rows::number_of(connection, device)?;
+    if !rows::is_waiting(connection, number)? {
+        return Err(StoreError::NotWaiting(rows::name_of(connection, number)?));
+    }
+    let sql = "UPDATE devices SET waiting_since = NULL, was_unknown = 0 WHERE number = ?1";
+    connection.run(sql, [number])?;
+    rows::change(connection, device, change)
 }

@@ -30,8 +30,8 @@ pub use persistent_links::PersistentLinkChanges;
 pub use rows::{DeviceChange, DeviceSettings, EnrolledDevice, Enrolment};
 pub(super) use rows::{id_of, number_of};
 pub(super) use states::{set_desired_digest, set_section};
-pub(super) use status::reasons_of;
 pub use status::{DeviceStatus, Judged, Slice, Verdict};
+pub(super) use status::{reasons_of, worst_reasons};
 pub use token::{CreatedToken, EnrolledBefore, Invited, NewToken, TokenRefusal};
 pub use trust::TrustCounts;
 
@@ -295,10 +295,35 @@ impl Devices {
         let orphans = self.orphans.clone();
         // With it go the tokens that let another machine take its record over.
         self.change_tokens(move |connection| rows::remove(connection, device, now, &orphans))?;
+        Ok(self.forget(device))
+    }
+
+    /// Removes all of these devices, all or none; waits until that is durable. Those that are gone are passed
+    /// over. The last records of those that were removed.
+    ///
+    /// # Errors
+    /// When it could not be stored.
+    pub fn remove_all(&self, devices: Vec<DeviceId>, now: WallTime) -> Result<Vec<DeviceState>, StoreError> {
+        let orphans = self.orphans.clone();
+        let removed = self.change_tokens(move |connection| {
+            let mut removed = Vec::new();
+            for device in devices {
+                match rows::remove(connection, device, now, &orphans) {
+                    Ok(()) => removed.push(device),
+                    Err(StoreError::NoDevice(_) | StoreError::DeviceRemoved(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(removed)
+        })?;
+        Ok(removed.into_iter().filter_map(|device| self.forget(device)).collect())
+    }
+
+    fn forget(&self, device: DeviceId) -> Option<DeviceState> {
         self.memory.listed.note(device);
         let record = self.table().remove(device);
         self.memory.persistent_links.removed(device);
-        Ok(record)
+        record
     }
 
     /// Stores a change of settings, unless it would keep too many devices connected, and brings the settings

@@ -157,6 +157,19 @@ pub(in crate::store) fn reasons_of(connection: &Connection, number: i64) -> Resu
     Ok(reasons.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
 }
 
+/// The worst reason of each device that has one, by the device's number.
+pub(in crate::store) fn worst_reasons(connection: &Connection) -> Result<HashMap<i64, Reason>, StoreError> {
+    let mut worst = HashMap::new();
+    connection.each("SELECT device, reasons FROM status_reasons WHERE status != 'ok'", [], |row| {
+        let reasons: Vec<Reason> = serde_json::from_str(&row.get::<_, String>(1)?).unwrap_or_default();
+        if let Some(first) = reasons.into_iter().next() {
+            worst.insert(row.get(0)?, first);
+        }
+        Ok(())
+    })?;
+    Ok(worst)
+}
+
 /// Rules, and why they are the defaults instead of those that somebody set.
 type ReadRules = (Arc<Rules>, Option<String>);
 

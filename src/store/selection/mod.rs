@@ -85,6 +85,17 @@ pub struct Moment {
     pub present_since: WallTime,
 }
 
+/// Which of the devices that a filter lets through are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Among {
+    /// Those that don't wait for approval: they alone are called, and given tasks and other settings.
+    Approved,
+    /// Those that do.
+    Waiting,
+    /// All of them.
+    All,
+}
+
 /// Selections of devices.
 pub struct Selection {
     devices: Devices,
@@ -119,7 +130,7 @@ impl Selection {
         let after = after.transpose()?;
         self.ask(|index, connection| {
             let question = Question::new(self.scope(index, connection, moment), filter)?;
-            let places = order::first(&question, sort, after.as_ref(), page.items() + 1);
+            let places = order::first(&question, sort, after.as_ref(), page.items() + 1)?;
             let found = page.page('d', places, |place| place.cursor(sort));
             let rows = rows(index, connection, found.items.iter().map(|place| place.entry))?;
             Ok(Page::new(rows, found.next_cursor))
@@ -133,7 +144,7 @@ impl Selection {
     pub fn numbers(&self, filter: &Filter, sort: DeviceSort, moment: Moment) -> Result<Vec<i64>, StoreError> {
         self.ask(|index, connection| {
             let question = Question::new(self.scope(index, connection, moment), filter)?;
-            let places = order::first(&question, sort, None, usize::MAX);
+            let places = order::first(&question, sort, None, usize::MAX)?;
             Ok(places.into_iter().map(|place| place.entry.number).collect())
         })
     }
@@ -148,15 +159,18 @@ impl Selection {
         })
     }
 
-    /// The ids of the devices that the filter lets through, in order of enrolment; without those that wait
-    /// for approval, which are neither called nor given tasks.
+    /// The ids of the devices that the filter lets through, in order of enrolment.
     ///
     /// # Errors
     /// As [`Selection::page`].
-    pub fn ids(&self, filter: &Filter, moment: Moment) -> Result<Vec<DeviceId>, StoreError> {
+    pub fn ids(&self, filter: &Filter, among: Among, moment: Moment) -> Result<Vec<DeviceId>, StoreError> {
         self.ask(|index, connection| {
             let question = Question::new(self.scope(index, connection, moment), filter)?;
-            let found = question.found().filter(|candidate| !candidate.record().is_waiting());
+            let found = question.found().filter(|candidate| match among {
+                Among::Approved => !candidate.record().is_waiting(),
+                Among::Waiting => candidate.record().is_waiting(),
+                Among::All => true,
+            });
             let mut found: Vec<_> =
                 found.map(|candidate| (candidate.entry.number, candidate.entry.device)).collect();
             found.sort_unstable();

@@ -7,8 +7,8 @@ use crate::machine::device_state::CertificateStatus;
 use crate::store::query::{self, DeviceKey};
 use crate::store::testing::{Fleet, all, application, enrolment, inventory, token, wait};
 use crate::store::{
-    CreatedToken, DeviceCertificate, DeviceChange, EnrolledDevice, Enrolment, GroupChange, Invited, Moment,
-    NewToken, StoreError, TokenRefusal, UNKNOWN_MAX, UnknownDevice, Verdict, WAITING_MAX,
+    Among, CreatedToken, DeviceCertificate, DeviceChange, EnrolledDevice, Enrolment, GroupChange, Invited,
+    Moment, NewToken, StoreError, TokenRefusal, UNKNOWN_MAX, UnknownDevice, Verdict, WAITING_MAX,
 };
 use crate::wire::id::{CertificateHash, DeviceId};
 use crate::wire::status::Status;
@@ -201,8 +201,10 @@ fn a_device_that_waits_is_nothing_but_that_until_it_is_approved() {
         assert_eq!(fleet.table().by_certificate(&certificate), CertificateStatus::Waiting(DeviceId(7)));
         assert_eq!(fleet.table().persistent(), 0, "no room is kept for it");
         let moment = Moment { now: NOW, present_since: NOW };
-        let called = fleet.selection().ids(&Filter::default(), moment).unwrap();
-        assert_eq!(called, fleet.devices, "it is not called");
+        let ids = |among| fleet.selection().ids(&Filter::default(), among, moment).unwrap();
+        assert_eq!(ids(Among::Approved), fleet.devices, "it is not called");
+        assert_eq!(ids(Among::Waiting), [DeviceId(7)]);
+        assert_eq!(ids(Among::All), [fleet.devices[0], DeviceId(7)]);
         assert_eq!(fleet.names("presence:waiting"), ["kiosk"]);
         let shown = query::device(&fleet.reader().unwrap(), &DeviceKey::Id(DeviceId(7))).unwrap();
         assert_eq!(shown.waits, Some((NOW, false)));
@@ -234,6 +236,32 @@ fn a_device_that_waits_is_nothing_but_that_until_it_is_approved() {
     assert_eq!(status, CertificateStatus::Removed(DeviceId(8)));
     let refused = fleet.devices().approve(DeviceId(8), DeviceChange::default());
     assert_eq!(refused, Err(StoreError::DeviceRemoved(DeviceId(8))));
+}
+
+#[test]
+fn all_that_wait_are_approved_or_none() {
+    let mut fleet = Fleet::new(1);
+    let change = GroupChange { keep_connected: Some(Some(true)), ..GroupChange::default() };
+    fleet.devices().set_group("/kept", change).unwrap();
+    fleet.devices().set_persistent_max(1).unwrap();
+    let token = for_approval(&fleet, 3);
+    let waiting = [7, 8, 9].map(DeviceId);
+    waiting.iter().for_each(|device| drop(fleet.enrol(&token, *device, "kiosk").unwrap()));
+    let full = fleet.devices().approve_all(waiting.to_vec(), Some("/kept".into()));
+    assert!(matches!(full, Err(StoreError::TooManyPersistent { .. })), "{full:?}");
+    assert_eq!(fleet.names("presence:waiting").len(), 3);
+    assert!(waiting.iter().all(|device| fleet.table().get(*device).unwrap().is_waiting()));
+    fleet.devices().remove(waiting[1], NOW).unwrap();
+    let others = [fleet.devices[0], DeviceId(77)];
+    let (approved, _) =
+        fleet.devices().approve_all([&others[..], &waiting].concat(), Some("/in".into())).unwrap();
+    assert_eq!(approved, [waiting[0], waiting[2]], "others are passed over");
+    for _ in 0..2 {
+        assert_eq!(fleet.names("presence:waiting"), [""; 0]);
+        assert_eq!(fleet.names("group:/in").len(), 2);
+        assert!(approved.iter().all(|device| !fleet.table().get(*device).unwrap().is_waiting()));
+        fleet.reopen();
+    }
 }
 
 #[test]

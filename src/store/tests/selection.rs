@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::fleet::filter::Filter;
-use crate::machine::device_state::DeviceState;
+use crate::fleet::status::{Cause, Reason};
+use crate::machine::device_state::{DeviceState, LinkRef};
 use crate::store::query::{self, ApplicationFilter, PageRequest};
 use crate::store::testing::{self, Fleet, all, application, into, pages, wait};
 use crate::store::{DeviceChange, LABELS_MAX, Moment, StoreError, Verdict};
@@ -90,8 +91,25 @@ fn lists_are_sorted_by_any_column_in_pages_of_any_size() {
             DeviceColumn::LastSync => (record.last_sync.0, String::new()),
             DeviceColumn::Interval => (record.interval_seconds().into(), String::new()),
             DeviceColumn::Id => (row.device.0, String::new()),
+            DeviceColumn::Why => {
+                let worst = row.device_status.reasons.first();
+                (0, worst.map(|reason| reason.text(WallTime(0)).to_lowercase()).unwrap_or_default())
+            }
         }
     };
+    let verdicts = fleet.devices.iter().enumerate().map(|(at, device)| {
+        let cause = match at % 4 {
+            0 => Cause::Disk { free_percent: 3.0 },
+            1 => Cause::Lost { since: WallTime(at as u64) },
+            2 => Cause::Rules { why: format!("rule {}", at % 3) },
+            _ => return Verdict { device: *device, status: Status::Ok, reasons: Vec::new() },
+        };
+        let (worst, other) = (Reason { level: Status::Critical, cause }, Cause::Disk { free_percent: 9.0 });
+        let reasons = vec![worst, Reason { level: Status::Warning, cause: other }];
+        Verdict { device: *device, status: Status::Critical, reasons }
+    });
+    let verdicts: Vec<_> = verdicts.collect();
+    wait(|done| fleet.devices().set_statuses(verdicts, WallTime(7), done)).unwrap();
     for column in DeviceColumn::ALL {
         let sorted = fleet.page("", column.name(), &all()).unwrap().items;
         let keys: Vec<_> = sorted.iter().map(|row| (key(column, row), row.name.clone())).collect();
@@ -255,4 +273,28 @@ fn all_devices_of_a_selection_are_changed_or_none() {
     let refused = fleet.devices().change_all(devices, keep);
     assert!(matches!(refused, Err(StoreError::TooManyPersistent { .. })), "{refused:?}");
     assert_eq!(fleet.names("group:/shops"), ["device", "device-3"], "nothing is changed");
+}
+
+#[test]
+fn all_devices_of_a_selection_are_removed_or_none() {
+    let mut fleet = Fleet::new(4);
+    fleet.devices().remove(fleet.devices[1], WallTime(1)).unwrap();
+    let link = LinkRef::new(1, 2, 3).unwrap();
+    fleet.table().with(fleet.devices[2], |record| record.link = Some(link));
+    let broken = "CREATE TRIGGER broken BEFORE UPDATE OF removed_at ON devices WHEN NEW.name = 'device-4'
+        BEGIN SELECT RAISE(ABORT, 'broken'); END";
+    fleet.devices().database().call(move |connection| Ok(connection.execute_batch(broken)?)).unwrap();
+    let all = [&fleet.devices[..], &[DeviceId(99)]].concat();
+    fleet.devices().remove_all(all.clone(), WallTime(2)).unwrap_err();
+    assert_eq!((fleet.names("").len(), fleet.table().len()), (3, 3));
+    let unbroken = "DROP TRIGGER broken";
+    fleet.devices().database().call(move |connection| Ok(connection.execute_batch(unbroken)?)).unwrap();
+    let removed = fleet.devices().remove_all(all, WallTime(2)).unwrap();
+    let removed: Vec<_> = removed.iter().map(|record| (record.device, record.link)).collect();
+    let devices = fleet.devices.clone();
+    assert_eq!(removed, [(devices[0], None), (devices[2], Some(link)), (devices[3], None)]);
+    for _ in 0..2 {
+        assert_eq!((fleet.names("").len(), fleet.table().len()), (0, 0));
+        fleet.reopen();
+    }
 }

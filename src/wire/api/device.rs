@@ -38,7 +38,7 @@ named! {
     /// Columns by which lists of devices can be sorted.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
     #[non_exhaustive]
-    DeviceColumn, else "a column (name, presence, status, group, last_sync, last_seen, interval, id)" {
+    DeviceColumn, else "a column (name, presence, status, group, last_sync, last_seen, interval, id, why)" {
         /// By name.
         #[default]
         Name = "name",
@@ -56,6 +56,8 @@ named! {
         Interval = "interval",
         /// By id.
         Id = "id",
+        /// By the worst reason, as text without how long it has lasted; those without a reason first.
+        Why = "why",
     }
 }
 

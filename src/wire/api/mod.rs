@@ -39,6 +39,8 @@
 //! | `POST /v1/devices/{name or id}/re-enrol` | [`ReEnrolment`] | [`CreatedToken`] |
 //! | `GET /v1/devices/{name or id}/why` | | [`Why`] |
 //! | `POST /v1/device-changes` | [`SelectionChange`] | [`Selected`] |
+//! | `POST /v1/device-approvals` | [`SelectionApproval`] | [`Selected`] |
+//! | `POST /v1/device-removals` | [`SelectionRemoval`] | [`Selected`] |
 //! | `GET /v1/facets` | [`FacetQuery`] | [`Facets`] |
 //! | `GET /v1/tags` | | list of [`Tag`], by name |
 //! | `POST /v1/tags/{tag}` | [`TagChange`] | [`Selected`]: for how many that changed something |
@@ -147,8 +149,8 @@ pub use status::{
     StoreStatus, WarningsStatus,
 };
 pub use tag::{
-    FACET_VALUES_MAX, FacetQuery, FacetValue, Facets, LABEL_BYTES_MAX, Selected, SelectionChange, Tag,
-    TagChange, TagRule, View,
+    FACET_VALUES_MAX, FacetQuery, FacetValue, Facets, LABEL_BYTES_MAX, Selected, SelectionApproval,
+    SelectionChange, SelectionRemoval, Tag, TagChange, TagRule, View,
 };
 pub use task::{
     CreatedTask, LateReport, NewTask, RunCount, RunDetail, RunQuery, RunState, TASK_EXPIRES_SECONDS_DEFAULT,

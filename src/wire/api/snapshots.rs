@@ -67,7 +67,7 @@ pinned! {
     policy: NewPolicy, PolicyQuery, Policy, PolicyRemoval, SettingsChanged, ApplicationSettings, ExplainQuery,
         ExplainedKey;
     status: Status;
-    tag: Tag, TagChange, TagRule, View, SelectionChange, Selected, FacetQuery, Facets;
+    tag: Tag, TagChange, TagRule, View, SelectionChange, SelectionApproval, SelectionRemoval, Selected, FacetQuery, Facets;
     task: NewTask, CreatedTask, TaskQuery, Task, TaskDetail, RunQuery, TaskRun, RunDetail;
     token: NewToken, CreatedToken, ReEnrolment, Approval, Token, PageQuery;
     user: NewUser, UserChange, User, UserLink, SignIn, OpenIdAnswer, Session;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::DeviceChange;
+use super::{DeviceChange, Presence};
 
 /// Longest name of a tag or a view.
 pub const LABEL_BYTES_MAX: usize = 64;
@@ -72,6 +72,36 @@ pub struct SelectionChange {
     pub dry_run: bool,
 }
 
+/// Approves all devices of a selection that wait, all or none: `POST /v1/device-approvals`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SelectionApproval {
+    /// Those of them that this filter lets through now.
+    #[serde(rename = "where")]
+    pub filter: String,
+    /// Path of their group; made when it doesn't exist. Left out: each has that of its token.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// Whether it is only said how many devices are meant.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Removes all devices of a selection: `POST /v1/device-removals`. It goes on piece by piece; those that are
+/// removed stay so when it breaks off.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SelectionRemoval {
+    /// Those that this filter lets through now.
+    #[serde(rename = "where")]
+    pub filter: String,
+    /// Whether it is only said how many devices are meant.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
 /// Size of a selection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -109,6 +139,15 @@ pub struct Facets {
     pub group: Vec<FacetValue>,
     /// By tag.
     pub tag: Vec<FacetValue>,
+}
+
+impl Facets {
+    /// Number of devices that don't wait for approval: they alone are called and given tasks.
+    #[must_use]
+    pub fn approved(&self) -> u64 {
+        let waiting = self.presence.iter().find(|value| value.value == Presence::Waiting.name());
+        self.devices - waiting.map_or(0, |waiting| waiting.devices)
+    }
 }
 
 /// One value of a facet.

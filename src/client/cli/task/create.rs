@@ -9,7 +9,7 @@ use super::{wait, words};
 use crate::client::Client;
 use crate::client::cli::arguments::filter;
 use crate::client::cli::output::Output;
-use crate::client::cli::{Failure, json_file};
+use crate::client::cli::{Failure, device, json_file};
 use crate::fleet::settings;
 use crate::fleet::task::definition::{
     EXPIRES_SECONDS_MAX, EXPIRES_SECONDS_MIN, RATE_PER_MINUTE_MAX, RETRIES_MAX, TIMEOUT_SECONDS_MAX,
@@ -42,6 +42,9 @@ pub(in crate::client::cli) struct TaskCreate {
     /// On every device
     #[arg(long)]
     all: bool,
+    /// Don't ask, with --where
+    #[arg(long)]
+    yes: bool,
     /// A file with the task's settings, one JSON object; '-' reads standard input [default: {}]
     #[arg(long, value_name = "F.json")]
     file: Option<PathBuf>,
@@ -85,8 +88,13 @@ pub(in crate::client::cli) struct TaskCreate {
 }
 
 pub(super) fn run(client: &mut Client, output: &mut Output, asked: TaskCreate) -> Result<(), Failure> {
-    let waits = asked.wait;
+    let (waits, asks) = (asked.wait, !asked.yes && output.may_ask());
     let new = asked.task()?;
+    if let TaskTargets::Filter(filter) = &new.definition.targets
+        && asks
+    {
+        device::confirm_approved(client, output, filter, "given the task")?;
+    }
     let created = client.create_task(&new)?;
     let id = created.id;
     if waits {
