@@ -307,3 +307,41 @@ fn more_runs_than_are_told_at_a_time_come_in_portions_in_their_order() {
     };
     assert_eq!(sorted(told), sorted(list), "each once, and each that is in the list");
 }
+
+#[test]
+fn a_task_for_a_filter_stays_with_the_devices_that_were_let_through_when_it_was_made() {
+    let fixture = Fixture::new(4);
+    let (fleet, devices) = (&fixture.fleet, &fixture.fleet.devices);
+    let (stays, leaves, goes, comes) = (devices[0], devices[1], devices[2], devices[3]);
+    [stays, leaves, goes].iter().for_each(|device| fixture.move_to(*device, "/shops"));
+    let filter = "group:/shops".parse().unwrap();
+    let moment = Moment { now: fixture.now(), present_since: START };
+    let selected = fleet.selection().ids(&filter, Among::Approved, moment).unwrap();
+    let targets = TaskTargets::Filter(filter.to_string());
+    let definition = TaskDefinition { schedule: "every 1h".into(), ..TaskDefinition::new(targets) };
+    let new = NewTask {
+        application: "kiosk".into(),
+        kind: "clean".into(),
+        settings: serde_json::Map::new(),
+        definition,
+    };
+    let created = fleet.tasks().create(new, selected, fixture.now()).unwrap();
+    assert_eq!((created.devices, created.offered), (3, 3));
+    assert_eq!(fixture.work(), [stays, leaves, goes]);
+    let done = |device: &DeviceId| {
+        fixture.finish(*device, RunStage::Succeeded);
+    };
+    [stays, leaves, goes].iter().for_each(done);
+    fixture.move_to(leaves, "/elsewhere");
+    fixture.move_to(comes, "/shops");
+    fleet.devices().move_group("/shops", "/stores", false).unwrap();
+    fleet.devices().remove(goes, fixture.now()).unwrap();
+    for times in 2..=3 {
+        assert_eq!(fixture.pass(3_600), [stays, leaves]);
+        [stays, leaves].iter().for_each(done);
+        let states = fixture.states(created.id);
+        assert_eq!((states[&stays].len(), states[&leaves].len()), (times, times), "{states:?}");
+        assert_eq!(states.get(&comes), None);
+    }
+    assert_eq!(fixture.task(created.id).definition.targets, TaskTargets::Filter("group:/shops".into()));
+}

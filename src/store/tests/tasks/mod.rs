@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::machine::command::{DesiredState, DesiredStateOutcome, RunsOutcome};
 use crate::store::query::{self, RunFilter, TaskFilter};
 use crate::store::testing::{self, Fleet, all, wait};
-use crate::store::{DeviceChange, GroupChange, StoreError, TaskTime, TimeChange};
+use crate::store::{Among, DeviceChange, GroupChange, Moment, StoreError, TaskTime, TimeChange};
 use crate::wire::api::{CreatedTask, NewTask, Task, TaskDefinition, TaskRun, TaskTargets};
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, RunId, TaskId};
