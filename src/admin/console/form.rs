@@ -56,8 +56,11 @@ impl<S: Send + Sync> FromRequest<S> for Sent {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let read = axum::Form::from_request(request, state).await;
-        read.map(|fields| Self(Fields(fields.0))).map_err(|error| Problem(invalid(error.body_text())))
+        let read = axum::Form::<Vec<(String, String)>>::from_request(request, state).await;
+        let fields = read.map_err(|error| Problem(invalid(error.body_text())))?.0;
+        // Browsers send lines as CRLF (HTML standard, section 4.10.21.4).
+        let lines = |(name, text): (String, String)| (name, text.replace("\r\n", "\n"));
+        Ok(Self(Fields(fields.into_iter().map(lines).collect())))
     }
 }
 
