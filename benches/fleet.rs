@@ -25,7 +25,7 @@ use muster::machine::command::{SectionChange, StatisticsOutcome};
 use muster::server::Server;
 use muster::server::config::Config;
 use muster::store::query::{self, ApplicationFilter, PageRequest, RunFilter, TaskFilter};
-use muster::store::{FILE_NAME, NewSettings, Store, Verdict};
+use muster::store::{Author, FILE_NAME, NewSettings, Store, Verdict};
 use muster::wire::api::{ApplicationQuery, DeviceQuery, TaskDefinition, TaskTargets};
 use muster::wire::digest::Digest;
 use muster::wire::id::TaskId;
@@ -366,7 +366,8 @@ fn change_for_all(store: &Store, devices: u64) {
         let settings = serde_json::json!({ "receipt": { "lines": lines } });
         let settings = settings.as_object().unwrap().clone();
         let new = NewSettings { settings, ..NewSettings::default() };
-        let change = store.policies().set("/", "kiosk", new, NOW).unwrap();
+        let change =
+            store.policies().set("/", "kiosk", new, Author { name: String::new(), at: NOW }).unwrap();
         assert_eq!(change.devices.len() as u64, devices);
         change.devices.len()
     });

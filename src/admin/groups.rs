@@ -93,11 +93,11 @@ fn notified(
             Ok(SettingsChanged {
                 revision: Some(change.revision),
                 devices: change.devices.len() as u64,
-                names: Vec::new(),
+                examples: Vec::new(),
             })
         }
         GroupOutcome::DryRun { devices } => {
-            Ok(SettingsChanged { revision: None, devices, names: Vec::new() })
+            Ok(SettingsChanged { revision: None, devices, examples: Vec::new() })
         }
     }
 }

@@ -218,6 +218,7 @@ fn routes() -> Routes {
         .route("/v1/groups/move", post(groups::rename))
         .route("/v1/groups/remove", post(groups::remove))
         .route("/v1/policies", get(policies::list).post(policies::set))
+        .route("/v1/policies/history", get(policies::history))
         .route("/v1/policies/remove", post(policies::remove))
         .route("/v1/settings", post(policies::set_own))
         .route("/v1/settings/remove", post(policies::remove_own))

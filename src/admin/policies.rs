@@ -1,15 +1,18 @@
 //! Policies of groups, settings of devices.
 
+use axum::Extension;
+
 use super::access::{Author, May, Scope, See};
+use super::connection::Caller;
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
 use super::{AdminContext, Answer};
 use crate::fleet::settings::{self, SettingsError};
 use crate::store::query::{self, DeviceKey};
-use crate::store::{self, NewSettings, SetSettings, SettingsChange};
+use crate::store::{self, NewSettings, Preview, SetSettings, SettingsChange};
 use crate::wire::api::{
-    ApplicationSettings, CHANGED_NAMES_MAX, ExplainQuery, ExplainedKey, NewPolicy, OwnSettings, Page, Policy,
-    PolicyQuery, PolicyRemoval, SettingsChanged,
+    ApplicationSettings, ChangedDevice, ExplainQuery, ExplainedKey, NewPolicy, OwnSettings, Page, Policy,
+    PolicyHistoryQuery, PolicyQuery, PolicyRemoval, PolicyVersion, SettingsChanged,
 };
 use crate::wire::datagram::WakeReason;
 use crate::wire::id::DeviceId;
@@ -32,17 +35,15 @@ fn notified(context: &AdminContext, change: &SettingsChange, wake: bool) -> Sett
     SettingsChanged {
         revision: Some(change.revision),
         devices: change.devices.len() as u64,
-        names: Vec::new(),
+        examples: Vec::new(),
     }
 }
 
 /// Says which devices would have other settings.
-fn previewed(context: &AdminContext, devices: &[DeviceId]) -> Result<SettingsChanged, ApiError> {
-    let reader = context.store.reader()?;
-    let names =
-        devices.iter().take(CHANGED_NAMES_MAX).filter_map(|id| query::name_of(&reader, *id).transpose());
-    let names = names.collect::<Result<Vec<_>, _>>()?;
-    Ok(SettingsChanged { revision: None, devices: devices.len() as u64, names })
+fn previewed(preview: Preview) -> SettingsChanged {
+    let devices = preview.devices.len() as u64;
+    let examples = preview.examples.into_iter().map(|(name, keys)| ChangedDevice { name, keys }).collect();
+    SettingsChanged { revision: None, devices, examples }
 }
 
 fn device_of(context: &AdminContext, scope: &Scope, name: &str) -> Result<DeviceId, ApiError> {
@@ -51,29 +52,38 @@ fn device_of(context: &AdminContext, scope: &Scope, name: &str) -> Result<Device
 
 pub(super) async fn set(
     May { shared, scope, .. }: May<Author>,
+    Extension(caller): Extension<Caller>,
     Body(new): Body<NewPolicy>,
 ) -> Answer<SettingsChanged> {
     let work = move |context: &AdminContext| {
         scope.group(&new.at)?;
-        let settings = checked(&new)?;
-        let now = context.clock.now().wall;
+        let (settings, policies) = (checked(&new)?, context.store.policies());
+        let by = author(context, caller);
         if new.dry_run {
-            let devices = context.store.policies().preview(&new.at, &new.application, settings, now)?;
-            return previewed(context, &devices);
+            return Ok(previewed(policies.preview(&new.at, &new.application, settings, by)?));
         }
-        let change = context.store.policies().set(&new.at, &new.application, settings, now)?;
+        let change = policies.set(&new.at, &new.application, settings, by)?;
         Ok(notified(context, &change, new.wake))
     };
     shared.answer(work).await
 }
 
+fn author(context: &AdminContext, caller: Caller) -> store::Author {
+    store::Author { name: caller.actor, at: context.clock.now().wall }
+}
+
 pub(super) async fn remove(
     May { shared, scope, .. }: May<Author>,
+    Extension(caller): Extension<Caller>,
     Body(asked): Body<PolicyRemoval>,
 ) -> Answer<SettingsChanged> {
     let work = move |context: &AdminContext| {
         scope.group(&asked.at)?;
-        let change = context.store.policies().remove(&asked.at, &asked.application)?;
+        let (policies, by) = (context.store.policies(), author(context, caller));
+        if asked.dry_run {
+            return Ok(previewed(policies.preview_removal(&asked.at, &asked.application, by)?));
+        }
+        let change = policies.remove(&asked.at, &asked.application, by)?;
         Ok(notified(context, &change, asked.wake))
     };
     shared.answer(work).await
@@ -89,11 +99,11 @@ pub(super) async fn set_own(
     let work = move |context: &AdminContext| {
         let settings = checked(&new)?;
         let (device, now) = (device_of(context, &scope, &new.at)?, context.clock.now().wall);
+        let policies = context.store.policies();
         if new.dry_run {
-            let devices = context.store.policies().preview_own(device, &new.application, settings, now)?;
-            return previewed(context, &devices);
+            return Ok(previewed(policies.preview_own(device, &new.application, settings, now)?));
         }
-        let change = context.store.policies().set_own(device, &new.application, settings, now)?;
+        let change = policies.set_own(device, &new.application, settings, now)?;
         Ok(notified(context, &change, new.wake))
     };
     shared.answer(work).await
@@ -104,9 +114,25 @@ pub(super) async fn remove_own(
     Body(asked): Body<PolicyRemoval>,
 ) -> Answer<SettingsChanged> {
     let work = move |context: &AdminContext| {
-        let device = device_of(context, &scope, &asked.at)?;
-        let change = context.store.policies().remove_own(device, &asked.application)?;
+        let (device, policies) = (device_of(context, &scope, &asked.at)?, context.store.policies());
+        if asked.dry_run {
+            return Ok(previewed(policies.preview_removal_own(device, &asked.application)?));
+        }
+        let change = policies.remove_own(device, &asked.application)?;
         Ok(notified(context, &change, asked.wake))
+    };
+    shared.answer(work).await
+}
+
+/// Versions of a policy, the newest first.
+pub(super) async fn history(
+    May { shared, scope, .. }: May<See>,
+    Query(asked): Query<PolicyHistoryQuery>,
+) -> Answer<Page<PolicyVersion>> {
+    let page = page(asked.limit, asked.cursor)?;
+    let work = move |context: &AdminContext| {
+        scope.group(&asked.group)?;
+        Ok(context.store.policies().history(&asked.group, &asked.application, &page)?)
     };
     shared.answer(work).await
 }

@@ -34,10 +34,10 @@ use crate::wire::api::{
     CallRequest, CertificateChange, CertificateStatus, CreatedApiToken, CreatedTask, CreatedToken, Device,
     DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord, ExplainQuery, ExplainedKey, FacetQuery,
     Facets, FollowQuery, Group, GroupMove, GroupRemoval, Installation, InstalledApplication, NewApiToken,
-    NewGroup, NewPolicy, NewTask, NewToken, NewUser, PageQuery, Policy, PolicyQuery, PolicyRemoval,
-    ReEnrolment, RecoveryKey, RunDetail, RunQuery, Selected, SelectionApproval, SelectionChange,
-    SelectionRemoval, Session, SettingsChanged, SignIn, Status, Tag, TagChange, TagRule, Task, TaskDetail,
-    TaskQuery, TaskRun, Token, User, UserChange, UserLink, View, Why,
+    NewGroup, NewPolicy, NewTask, NewToken, NewUser, PageQuery, Policy, PolicyHistoryQuery, PolicyQuery,
+    PolicyRemoval, PolicyVersion, ReEnrolment, RecoveryKey, RunDetail, RunQuery, Selected, SelectionApproval,
+    SelectionChange, SelectionRemoval, Session, SettingsChanged, SignIn, Status, Tag, TagChange, TagRule, Task,
+    TaskDetail, TaskQuery, TaskRun, Token, User, UserChange, UserLink, View, Why,
 };
 use crate::wire::id::{ApiTokenId, CertificateHash, RunId, TaskId, TokenId};
 use crate::wire::token::ApiTokenText;
@@ -375,6 +375,10 @@ lists! {
 
     /// Policies, by group and application.
     policies: PolicyQuery => Policy = "/v1/policies";
+
+    /// Versions of a policy, the newest first.
+    /// Refused with `not_found` when there is no such group.
+    policy_history: PolicyHistoryQuery => PolicyVersion = "/v1/policies/history";
 
     /// Tasks, newest first.
     tasks: TaskQuery => Task = "/v1/tasks";

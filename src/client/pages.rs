@@ -9,7 +9,7 @@ use super::{Client, ClientError};
 use crate::wire::api::url::with_query;
 use crate::wire::api::{
     ApplicationQuery, AuditQuery, DeletedEvents, DeviceQuery, EventQuery, PAGE_ITEMS_MAX, Page, PageQuery,
-    PolicyQuery, RunQuery, TaskQuery,
+    PolicyHistoryQuery, PolicyQuery, RunQuery, TaskQuery,
 };
 
 /// Items that are asked for at once when the caller names no number.
@@ -37,7 +37,17 @@ macro_rules! paged {
     };
 }
 
-paged!(PageQuery, DeviceQuery, ApplicationQuery, EventQuery, PolicyQuery, TaskQuery, RunQuery, AuditQuery);
+paged!(
+    PageQuery,
+    DeviceQuery,
+    ApplicationQuery,
+    EventQuery,
+    PolicyQuery,
+    PolicyHistoryQuery,
+    TaskQuery,
+    RunQuery,
+    AuditQuery
+);
 
 /// A list, page by page. Ends after the last page or after the first error.
 #[derive(Debug)]

@@ -19,7 +19,7 @@
 //! | a device | why it is as it is, its facts, conditions, settings and their origin, runs, events, a day of each statistic; sync, change, tag, approve, remove |
 //! | groups | the tree, and from which group above each setting comes; make, move, remove |
 //! | applications | which versions are installed, and who has them |
-//! | policies | the settings of each group, as JSON, with locks; *Preview* says which devices would have other settings, before anything is saved (`musterctl policy set --dry-run`) |
+//! | policies | the settings of each group, as JSON, with locks; *Preview* says which devices would have other settings, and how they differ, before anything is saved (`musterctl policy set --dry-run`); the versions of each, what differs between two, and the way back to one |
 //! | tasks | make one for a filter, follow its runs, see their output, cancel it |
 //! | events | by device, severity and time; new ones appear by themselves, through restarts of the server as well |
 //! | access | users, API tokens, join tokens; who one is |
@@ -28,8 +28,6 @@
 //!
 //! Keys: `/` goes to the search, `?` to the help, `g` and a letter to a place. Colours follow the system,
 //! dark or light; no state is told by colour alone. Tables become cards on a telephone.
-//!
-//! There is no history of policies in the database: the audit has the text of each before it was changed.
 //!
 //! # The certificate
 //!

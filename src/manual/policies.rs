@@ -30,6 +30,15 @@
 //! reports ([`applications`](super::applications)); `musterctl settings show` has desired and reported side
 //! by side. A file of which nobody orders the settings any more stays on the device as it is.
 //!
+//! # History
+//!
+//! The last 50 versions of each policy are kept, as far as they have room in 256 KiB: when each was set, by
+//! whom, settings, locks and drift; that a policy was removed is a version as well. They go along when the
+//! group is moved, and with it when it is removed. `musterctl policy history` lists them, with `--diff 12` it
+//! says what revision 12 changed, key by key; `musterctl policy revert --revision 12` sets the policy to what
+//! it was then, which is one more version. With `--dry-run` all commands that change settings only say which
+//! devices would have other ones, and how those differ.
+//!
 //! # Drift
 //!
 //! When somebody changes an application's settings file by hand, the device notices at its next look. With

@@ -66,7 +66,10 @@ pub use error::StoreError;
 pub use health::{Failing, LogBlocked};
 pub use inventory::{ApplicationStatistics, Inventory, RINGS_BYTES_MAX};
 pub use meta::{TICKET_NAME_BYTES, TICKET_SEED_BYTES, TicketSeed};
-pub use policies::{DesiredSettings, NewSettings, OWN_APPLICATION, Policies, SetSettings, SettingsChange};
+pub use policies::{
+    Author, DesiredSettings, NewSettings, OWN_APPLICATION, POLICY_VERSIONS_MAX, Policies, Preview,
+    SetSettings, SettingsChange,
+};
 pub use selection::{Among, LABELS_MAX, Moment, Selection};
 pub use sessions::{
     SESSION_IDLE_MILLISECONDS_MAX, SESSION_MILLISECONDS_MAX, SESSION_SECRET_BYTES, SESSIONS_OF_USER_MAX,

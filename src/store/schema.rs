@@ -9,7 +9,7 @@ use super::error::StoreError;
 
 /// The steps from each version to the next; the first makes an empty file version 1. A step is never changed
 /// once released: a new one is added.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema_2.sql")];
 
 /// Marks the file as muster's: `application_id`, "mstr" in ASCII.
 const APPLICATION_ID: i64 = 0x6d73_7472;
@@ -133,7 +133,7 @@ mod tests {
     fn a_copy_is_kept_before_a_migration() {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
-        let (path, old, _) = open(directory.path(), MIGRATIONS);
+        let (path, old, _) = open(directory.path(), &MIGRATIONS[..1]);
         assert!(!copy_path(&path, 0).exists(), "there was nothing to keep");
         drop(old);
         let steps = [MIGRATIONS[0], NEXT, LAST];
@@ -153,9 +153,23 @@ mod tests {
     }
 
     #[test]
+    fn policies_of_before_have_a_first_version() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_, old, _) = open(directory.path(), &MIGRATIONS[..1]);
+        let sql = "INSERT INTO policies VALUES (1, 'kiosk', '{}', '[]', 'report', 7, 1000)";
+        old.execute_batch(sql).unwrap();
+        drop(old);
+        let (_, new, migrated) = open(directory.path(), MIGRATIONS);
+        migrated.unwrap();
+        let sql = "SELECT count(*) FROM policy_versions WHERE group_id = 1 AND application = 'kiosk' AND settings = '{}'
+            AND locks = '[]' AND drift = 'report' AND revision = 7 AND changed_at = 1000 AND changed_by = ''";
+        assert_eq!(number(&new, sql), 1);
+    }
+
+    #[test]
     fn a_migration_that_fails_leaves_the_old_database_usable() {
         let directory = tempfile::tempdir().unwrap();
-        let (path, old, _) = open(directory.path(), MIGRATIONS);
+        let (path, old, _) = open(directory.path(), &MIGRATIONS[..1]);
         old.execute_batch("INSERT INTO groups (path) VALUES ('/full')").unwrap();
         drop(old);
         let (_, connection, failed) = open(directory.path(), &[MIGRATIONS[0], NEXT, LAST]);
@@ -166,7 +180,7 @@ mod tests {
         );
         assert_eq!(number(&connection, "PRAGMA user_version"), 1, "not even the step that succeeded");
         drop(connection);
-        let (_, old, opened) = open(directory.path(), MIGRATIONS);
+        let (_, old, opened) = open(directory.path(), &MIGRATIONS[..1]);
         opened.unwrap();
         assert_eq!(number(&old, "SELECT count(*) FROM groups"), 2);
         drop(old);

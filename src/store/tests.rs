@@ -7,6 +7,7 @@ mod damage;
 mod membership;
 mod persistent_links;
 mod policy;
+mod policy_history;
 mod queries;
 mod reach;
 mod selection;

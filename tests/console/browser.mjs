@@ -91,8 +91,27 @@ async function work() {
   await sees("Not saved yet.");
   await page.getByRole("button", { name: "Save" }).click();
   await sees("critical_after");
-  await page.getByRole("link", { name: "muster", exact: true }).last().click();
+  await main.getByRole("link", { name: "muster", exact: true }).click();
+  await settings.fill('{"status": {"lost": {"critical_after": "5d"}}}');
+  await page.getByRole("button", { name: "Save" }).click();
+  await sees("5d");
+
+  // Back to what it was: what differs, the same preview, and then saved; and removed once it was asked.
+  await main.getByRole("link", { name: "history" }).click();
+  await sees('status.lost.critical_after: "3d" -> "5d"');
+  await looked(page, "work-history-1440");
+  await page.getByRole("link", { name: "compare, go back" }).click();
+  await sees('"3d"');
+  await looked(page, "work-history-of-two-1440");
+  await page.getByRole("button", { name: "Go back to revision" }).click();
+  await sees("Not saved yet.");
+  await looked(page, "work-preview-1440");
+  await page.getByRole("button", { name: "Save" }).click();
+  await sees("3d");
+  await main.getByRole("link", { name: "muster", exact: true }).click();
   await page.getByRole("button", { name: "Remove" }).click();
+  await sees("Remove the policy for muster?");
+  await page.getByRole("button", { name: "Remove the policy" }).click();
   await sees("There is no policy.");
 
   // A task on a filter, whose number is said before, and its end.

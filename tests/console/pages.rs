@@ -218,18 +218,22 @@ fn a_policy_is_previewed_before_it_is_saved() {
     server.declare(device, declaration);
     let of = [("group", "/"), ("application", "kiosk"), ("locks", "lines"), ("settings", "{\"lines\": 40}")];
     let asked = post(&server, "/policies/edit", &[&of[..], &[("action", "preview")]].concat());
-    asked.shows("Not saved yet. 1 device would have other settings: kiosk-17.");
+    asked.shows("Not saved yet. 1 device would have other settings.");
+    asked.shows("<h2>kiosk-17</h2>");
     asked.shows("musterctl policy set --group &#39;/&#39; --application kiosk --file settings.json");
     assert_eq!(server.json(&["policy", "list"]), serde_json::json!([]));
     let file = server.file("kiosk.json", "{\"lines\": 41}");
     let command = ["policy", "set", "--group", "/", "--application", "kiosk", "--file", &file, "--dry-run"];
-    assert_eq!(server.done(&command), "1 device would have other settings\n  kiosk-17\n");
+    assert_eq!(server.done(&command), "1 device would have other settings\n  kiosk-17\n    lines = 41\n");
     assert!(server.notifications.notified.lock().unwrap().is_empty());
 
     let wrong = [("group", "/"), ("application", "kiosk"), ("action", "save"), ("settings", "{\"lines\": }")];
     let refused = post(&server, "/policies/edit", &wrong);
     assert_eq!(refused.status, 400);
     refused.shows("{&#34;lines&#34;: }</textarea>");
+    let lines = [("group", "/"), ("application", "kiosk"), ("settings", "{\r\n  \"lines\": 40\r\n}")];
+    let asked = post(&server, "/policies/edit", &[&lines[..], &[("action", "preview")]].concat());
+    asked.shows("{\n  &#34;lines&#34;: 40\n}</textarea>");
     let saved = post(&server, "/policies/edit", &[&of[..], &[("action", "save")]].concat());
     assert_eq!(saved.header("location"), "/policies?done=set&number=1");
     get(&server, "/policies/edit?group=/&application=kiosk").shows("&#34;lines&#34;: 40");
@@ -248,7 +252,25 @@ fn a_policy_is_previewed_before_it_is_saved() {
     editor.shows("&#34;rows&#34;: 1");
     assert!(!editor.body.contains("&#34;lines&#34;"), "{}", editor.body);
     let remove = [("group", "/"), ("application", "kiosk"), ("action", "remove")];
-    assert_eq!(post(&server, "/policies/edit", &remove).status, 303);
+    let asked = post(&server, "/policies/edit", &remove);
+    asked.shows("Not saved yet. 1 device would have other settings.");
+    asked.shows("<h1>Remove the policy for kiosk?</h1>");
+    assert_eq!(server.json(&["policy", "list"]).as_array().unwrap().len(), 1);
+    assert_eq!(post(&server, "/policies/edit", &[&remove[..], &[("sure", "on")]].concat()).status, 303);
+    assert_eq!(server.json(&["policy", "list"]), serde_json::json!([]));
+
+    // Its versions, what differs between two, and the way back.
+    let versions = get(&server, "/policies/history?group=/&application=kiosk");
+    versions.shows("musterctl policy history --group &#39;/&#39; --application kiosk");
+    versions.shows("removed");
+    let first = get(&server, "/policies/history?group=/&application=kiosk&revision=1&to=1");
+    first.shows("Nothing differs.");
+    let first = get(&server, "/policies/history?group=/&application=kiosk&revision=1");
+    first.shows("<td data-head=\"Revision 1\"><code>40</code>");
+    first.shows("name=\"locks\" value=\"lines\"");
+    first.shows("musterctl policy revert --group &#39;/&#39; --application kiosk --revision 1 --dry-run");
+    assert_eq!(get(&server, "/policies/history?group=/&application=kiosk&revision=99").status, 400);
+    assert_eq!(get(&server, "/policies/history?group=/none&application=kiosk").status, 404);
 }
 
 #[test]

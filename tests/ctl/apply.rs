@@ -105,8 +105,8 @@ fn what_files_say_is_made_once_changed_where_it_differs_and_removed_when_asked()
 ~ tag kiosks
     rule: \"name:screen-*\" -> \"name:kiosk-*\"
 ~ policy kiosk on /shops
-    screen.rows = 4
     screen.lines: 3 -> nothing
+    screen.rows = 4
 ~ task nightly
     settings.force: true -> false
 4 changes made; not in the files, and left alone: 1 thing (--prune removes that)

@@ -152,3 +152,51 @@ fn a_group_is_moved_and_removed_with_word_of_how_many_devices_change_settings() 
     let groups = fixture.server.json(&["group", "list"]);
     assert_eq!(groups.as_array().unwrap().len(), 1, "{groups}");
 }
+
+#[test]
+fn a_policy_goes_back_to_what_it_was() {
+    let fixture = Fixture::new();
+    let of = ["--group", "/shops", "--application", "kiosk"];
+    let ctl =
+        |command: &str, more: &[&str]| fixture.server.done(&[&["policy", command], &of[..], more].concat());
+    assert_eq!(ctl("history", &["--json"]).trim(), "[]");
+    let first = fixture.server.file("first.json", r#"{"currency": "EUR", "lines": 40}"#);
+    fixture.set(&first, &["--lock", "currency", "--drift", "report"]);
+    let second = fixture.server.file("second.json", r#"{"lines": 41, "screen": {"dark": true}}"#);
+    fixture.set(&second, &[]);
+    let removed = ctl("remove", &["--dry-run"]);
+    assert_eq!(
+        removed,
+        "1 device would have other settings\n  kiosk-17\n    lines: 41 -> nothing\n    screen.dark: true -> nothing\n"
+    );
+    ctl("remove", &[]);
+    fixture.notified();
+
+    let listed = fixture.server.json(&[&["policy", "history"], &of[..]].concat());
+    let revisions: Vec<_> =
+        listed.as_array().unwrap().iter().map(|one| one["revision"].as_u64().unwrap()).collect();
+    let [removed, second, first] = revisions[..] else { panic!("{listed}") };
+    assert!(listed[0]["settings"].is_null() && listed[2]["locks"][0] == "currency", "{listed}");
+    assert!(listed[1]["changed_by"].as_str().unwrap().starts_with("uid "), "{listed}");
+    let table = ctl("history", &[]);
+    assert!(table.contains("removed") && table.contains("currency"), "{table}");
+    assert_eq!(
+        ctl("history", &["--diff", &second.to_string()]),
+        "currency: \"EUR\" -> nothing\nlines: 40 -> 41\nscreen.dark = true\n(locked): \"currency\" -> nothing\n\
+         (drift): \"report\" -> nothing\n"
+    );
+
+    let to_first = ["--revision", &first.to_string()];
+    let tried = ctl("revert", &[&to_first[..], &["--dry-run"]].concat());
+    assert!(tried.contains("kiosk-17\n    currency = \"EUR\"\n    lines = 40\n"), "{tried}");
+    assert_eq!(fixture.server.json(&["policy", "list"]), serde_json::json!([]));
+    ctl("revert", &[&to_first[..], &["--now"]].concat());
+    assert_eq!(fixture.notified(), [(fixture.device, Some(WakeReason::Sync))]);
+    let shown = fixture.server.json(&[&["policy", "show"], &of[..]].concat());
+    assert_eq!((&shown["settings"]["lines"], &shown["locks"][0]), (&40.into(), &"currency".into()));
+    assert_eq!(shown["drift"], "report");
+    ctl("revert", &["--revision", &removed.to_string()]);
+    assert_eq!(fixture.server.json(&["policy", "list"]), serde_json::json!([]));
+    let unknown = fixture.refused(1, &[&["policy", "revert"], &of[..], &["--revision", "99"]].concat());
+    assert!(unknown.contains("revision 99 of this policy is not known"), "{unknown}");
+}

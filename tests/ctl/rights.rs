@@ -94,6 +94,7 @@ const ROUTES: &[(&str, &str, Role, Reach)] = &[
     ("POST /v1/groups/move", r#"{"from":"/mine/a","to":"{group}/c","dry_run":true}"#, PolicyAuthor, Thing),
     ("POST /v1/groups/remove", r#"{"path":"{group}/a","dry_run":true}"#, PolicyAuthor, Thing),
     ("GET /v1/policies", "", Reader, List),
+    ("GET /v1/policies/history?application=muster&group={group}", "", Reader, Thing),
     ("POST /v1/policies", r#"{"at":"{group}","application":"muster","settings":{}}"#, PolicyAuthor, Thing),
     ("POST /v1/policies/remove", r#"{"at":"{group}","application":"muster"}"#, PolicyAuthor, Thing),
     ("POST /v1/settings", r#"{"at":"{device}","application":"muster","settings":{}}"#, PolicyAuthor, Thing),

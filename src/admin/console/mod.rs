@@ -19,6 +19,7 @@ mod events;
 mod form;
 mod groups;
 mod help;
+mod history;
 mod openid;
 mod overview;
 mod page;
@@ -73,6 +74,7 @@ pub(super) fn around(api: Router, provider: Option<Arc<OpenId>>) -> Router {
         .route("/applications", get(applications::show))
         .route("/policies", get(policies::show))
         .route("/policies/edit", get(policies::edit).post(policies::change))
+        .route("/policies/history", get(history::show))
         .route("/tasks", get(tasks::show))
         .route("/tasks/new", get(tasks::new).post(tasks::make))
         .route("/tasks/{id}", get(tasks::one).post(tasks::cancel))

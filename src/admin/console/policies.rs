@@ -7,13 +7,13 @@ use super::api::Api;
 use super::form::{Fields, Form, Sent, invalid};
 use super::page::{Answer, Cell, Link, Page, Part, Table, see};
 use super::text::many;
-use super::{devices, said};
+use super::{devices, history, said};
 use crate::fleet::settings;
 use crate::fleet::why::shell_word;
 use crate::wire::api::url::{path, with_query};
 use crate::wire::api::{
-    ApplicationSettings, Drift, ErrorDetail, NewPolicy, Page as ListPage, Policy, PolicyQuery, PolicyRemoval,
-    SettingsChanged,
+    ApplicationSettings, ChangedKey, Drift, ErrorDetail, NewPolicy, Page as ListPage, Policy, PolicyQuery,
+    PolicyRemoval, SettingsChanged,
 };
 
 pub(super) async fn show(api: Api, fields: Fields) -> Answer {
@@ -44,14 +44,15 @@ pub(super) async fn show(api: Api, fields: Fields) -> Answer {
         .map(|cursor| with_query("/policies", &PolicyQuery { cursor: Some(cursor), ..query.clone() }));
     let rows = list.items.into_iter().map(|policy| {
         [
-            Cell::link(edit_url("group", &policy.group, &policy.application), policy.application),
-            Cell::text(policy.group),
+            Cell::link(edit_url("group", &policy.group, &policy.application), &policy.application),
+            Cell::text(&policy.group),
             Cell::Code(Value::Object(policy.settings).to_string()),
             Cell::text(policy.locks.join(", ")),
             Cell::when(policy.changed_at),
+            Cell::link(history::url(&policy.group, &policy.application, None), "history"),
         ]
     });
-    let heads = ["Application", "Group", "Settings", "Locked", "Changed"];
+    let heads = ["Application", "Group", "Settings", "Locked", "Changed", "Versions"];
     let new = edit_url("group", fields.get("group"), fields.get("application"));
     page.with(Table::new("Policies", heads, "There is no policy.").rows(rows).next(next))
         .with(Part::Links(vec![Link::new(new, "Make a policy")]))
@@ -118,10 +119,12 @@ pub(super) async fn change(api: Api, Sent(fields): Sent) -> Answer {
     let holder = Holder::of(&fields);
     let application = fields.get("application").trim();
     let base = if holder.is_device { "/v1/settings" } else { "/v1/policies" };
+    let is_removal = fields.get("action") == "remove";
     let done = match fields.get("action") {
         "remove" => {
-            let wake = !fields.get("wake").is_empty();
-            let asked = PolicyRemoval { at: holder.at.clone(), application: application.to_owned(), wake };
+            let (wake, dry_run) = (!fields.get("wake").is_empty(), fields.get("sure").is_empty());
+            let (at, application) = (holder.at.clone(), application.to_owned());
+            let asked = PolicyRemoval { at, application, wake, dry_run };
             api.post::<SettingsChanged>(&format!("{base}/remove"), &asked).await
         }
         action => match new(&holder, &fields, action != "save") {
@@ -130,6 +133,7 @@ pub(super) async fn change(api: Api, Sent(fields): Sent) -> Answer {
         },
     };
     match done {
+        Ok(changed) if changed.revision.is_none() && is_removal => removal(&holder, &fields, &changed).into(),
         Ok(changed) if changed.revision.is_none() => {
             editor(&holder, &fields, None, Some(&changed), None).into()
         }
@@ -172,10 +176,7 @@ fn editor(
     let typed = |name: &str, now: String| fields.given(name).map_or(now, str::to_owned);
     let pretty = |set: &Set| serde_json::to_string_pretty(&set.0).unwrap_or_default();
     let settings = typed("settings", set.map_or_else(|| "{\n}".to_owned(), pretty));
-    let drift = set.and_then(|set| set.2).map_or("", |drift| match drift {
-        Drift::Repair => "repair",
-        Drift::Report => "report",
-    });
+    let drift = drift_value(set.and_then(|set| set.2));
     let form = Form::post("/policies/edit", "").line("application", "Application", application, "");
     let form = if holder.is_device {
         form.hidden("device", &holder.at)
@@ -210,26 +211,79 @@ fn editor(
         .button("save", "Save");
     let form = if set.is_some() || asked.is_some() { form.danger("remove", "Remove") } else { form };
     let title = if holder.is_device { "Settings of a device" } else { "Policy" };
-    let (title, command) = if application.is_empty() {
-        (title.to_owned(), "musterctl policy set --help".to_owned())
-    } else {
+    let is_named = !application.is_empty() && !holder.at.is_empty();
+    let (title, command) = if is_named {
         (format!("{title}: {application}"), holder.command("set", application) + " --file settings.json")
+    } else {
+        (format!("{title}, new"), "musterctl policy set --help".to_owned())
     };
+    let versions = Link::new(history::url(&holder.at, application, None), "Versions of this policy");
     Page::new("/policies", title)
         .command(command)
-        .with_all(asked.map(preview))
+        .with_all(asked.into_iter().flat_map(preview))
         .with(form)
-        .with(Part::text("Earlier texts are in the audit, as they were before each change."))
+        .with_all((is_named && !holder.is_device).then(|| Part::Links(vec![versions])))
         .wrong(wrong)
 }
 
-fn preview(asked: &SettingsChanged) -> Part {
-    let more = asked.devices - (asked.names.len() as u64).min(asked.devices);
-    let more = if more > 0 { format!(", and {} more", super::text::count(more)) } else { String::new() };
-    let names =
-        if asked.names.is_empty() { String::new() } else { format!(": {}{more}", asked.names.join(", ")) };
-    Part::Notice(format!(
-        "Not saved yet. {} would have other settings{names}.",
-        many(asked.devices, "device")
-    ))
+pub(super) fn drift_value(drift: Option<Drift>) -> &'static str {
+    match drift {
+        None => "",
+        Some(Drift::Repair) => "repair",
+        Some(Drift::Report) => "report",
+    }
+}
+
+/// Asks before settings are removed.
+fn removal(holder: &Holder, fields: &Fields, asked: &SettingsChanged) -> Page {
+    let application = fields.get("application");
+    let (of, thing) = if holder.is_device { ("device", "settings") } else { ("group", "policy") };
+    let form = Form::post("/policies/edit", "")
+        .hidden(of, &holder.at)
+        .hidden("application", application)
+        .hidden("wake", fields.get("wake"))
+        .hidden("sure", "on")
+        .danger("remove", format!("Remove the {thing}"));
+    let back = Link::new(edit_url(of, &holder.at, application), "Back");
+    Page::new("/policies", format!("Remove the {thing} for {application}?"))
+        .command(holder.command("remove", application))
+        .with_all(preview(asked))
+        .with(form)
+        .with(Part::Links(vec![back]))
+}
+
+/// Most keys of a device that are shown.
+const KEYS_MAX: usize = 50;
+
+/// The devices that would have other settings, and how: those with the same changes together.
+fn preview(asked: &SettingsChanged) -> Vec<Part> {
+    let would = many(asked.devices, "device");
+    let mut parts = vec![Part::Notice(format!("Not saved yet. {would} would have other settings."))];
+    let mut alike: Vec<(&[ChangedKey], Vec<&str>)> = Vec::new();
+    for device in &asked.examples {
+        match alike.iter_mut().find(|(keys, _)| *keys == device.keys) {
+            Some((_, names)) => names.push(&device.name),
+            None => alike.push((&device.keys, vec![&device.name])),
+        }
+    }
+    for (keys, names) in alike {
+        let names = names.join(", ");
+        parts.push(Part::heading(names.clone()));
+        if keys.is_empty() {
+            parts.push(Part::text("Only what is done about changes by somebody else differs."));
+            continue;
+        }
+        let shown = &keys[..keys.len().min(KEYS_MAX)];
+        parts.push(
+            history::keys(format!("What would change on {names}"), ["Key", "Now", "Then"], shown).into(),
+        );
+        if keys.len() > KEYS_MAX {
+            parts.push(Part::text(format!("And {} more keys.", keys.len() - KEYS_MAX)));
+        }
+    }
+    let more = asked.devices.saturating_sub(asked.examples.len() as u64);
+    if more > 0 && !asked.examples.is_empty() {
+        parts.push(Part::text(format!("And {} more.", super::text::count(more))));
+    }
+    parts
 }

@@ -12,6 +12,7 @@ mod certificate;
 mod device;
 mod event;
 mod group;
+mod history;
 mod json_file;
 mod login;
 mod output;

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::output::{NOTHING_THERE, Output, or_nothing, time};
-use super::{Failure, json_file};
+use super::{Failure, history, json_file};
 use crate::client::Client;
 use crate::fleet::settings;
 use crate::wire::api::{
-    ApplicationSettings, ExplainedKey, LevelValue, NewPolicy, Policy, PolicyQuery, PolicyRemoval,
-    SettingsChanged,
+    ApplicationSettings, ChangedDevice, ExplainedKey, LevelValue, NewPolicy, Policy, PolicyHistoryQuery,
+    PolicyQuery, PolicyRemoval, SettingsChanged,
 };
 use crate::wire::printable;
 use crate::wire::settings::Drift;
@@ -72,6 +72,46 @@ Connected devices learn it at once, a few hundred a second; the others at their 
         /// Wake devices that are not connected
         #[arg(long)]
         now: bool,
+        /// Only say which devices would have other settings
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Versions of a group's policy for an application, the newest first: the last 50, as far as they have
+    /// room in 256 KiB
+    #[command(after_help = "Examples:
+  musterctl policy history --group /shops --application kiosk
+  musterctl policy history --group /shops --application kiosk --diff 12")]
+    History {
+        /// The group
+        #[arg(long, value_name = "PATH")]
+        group: String,
+        /// The application
+        #[arg(long, value_name = "NAME")]
+        application: String,
+        /// Show what this revision changed
+        #[arg(long, value_name = "REVISION")]
+        diff: Option<u64>,
+    },
+    /// Set a group's policy to what it was in an earlier revision, which may be that there was none
+    #[command(after_help = "Examples:
+  musterctl policy revert --group /shops --application kiosk --revision 12 --dry-run
+  musterctl policy revert --group /shops --application kiosk --revision 12 --now")]
+    Revert {
+        /// The group
+        #[arg(long, value_name = "PATH")]
+        group: String,
+        /// The application
+        #[arg(long, value_name = "NAME")]
+        application: String,
+        /// The revision, as 'musterctl policy history' lists it
+        #[arg(long)]
+        revision: u64,
+        /// Wake devices that are not connected
+        #[arg(long)]
+        now: bool,
+        /// Only say which devices would have other settings
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Origin of each key of a device's settings, who locked it, and what it overrode
     #[command(after_help = "Examples:
@@ -123,6 +163,9 @@ pub(super) enum SettingsCommand {
         /// Wake the device when it is not connected
         #[arg(long)]
         now: bool,
+        /// Only say whether the device would have other settings
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -176,8 +219,16 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: PolicyComma
             let changed = client.set_policy(&new)?;
             say(output, &changed, new.wake)
         }
-        PolicyCommand::Remove { group: at, application, now } => {
-            let changed = client.remove_policy(&PolicyRemoval { at, application, wake: now })?;
+        PolicyCommand::Remove { group: at, application, now, dry_run } => {
+            let changed = client.remove_policy(&PolicyRemoval { at, application, wake: now, dry_run })?;
+            say(output, &changed, now)
+        }
+        PolicyCommand::History { group, application, diff } => {
+            let query = PolicyHistoryQuery { group, application, ..PolicyHistoryQuery::default() };
+            history::show(client, output, query, diff)
+        }
+        PolicyCommand::Revert { group, application, revision, now, dry_run } => {
+            let changed = history::revert(client, (group, application), revision, (now, dry_run))?;
             say(output, &changed, now)
         }
         PolicyCommand::Show { group, application } => {
@@ -249,8 +300,8 @@ pub(super) fn run_settings(
             let changed = client.set_settings(&new)?;
             say(output, &changed, new.wake)
         }
-        SettingsCommand::Remove { device: at, application, now } => {
-            let changed = client.remove_settings(&PolicyRemoval { at, application, wake: now })?;
+        SettingsCommand::Remove { device: at, application, now, dry_run } => {
+            let changed = client.remove_settings(&PolicyRemoval { at, application, wake: now, dry_run })?;
             say(output, &changed, now)
         }
         SettingsCommand::Show { device, application } => {
@@ -306,7 +357,10 @@ fn show(output: &mut Output, policy: &Policy) -> Result<(), Failure> {
 
 fn say(output: &mut Output, changed: &SettingsChanged, wake: bool) -> Result<(), Failure> {
     if changed.revision.is_none() {
-        let names = changed.names.iter().map(|name| format!("\n  {name}")).collect::<String>();
+        let keys =
+            |device: &ChangedDevice| device.keys.iter().map(|key| format!("\n    {key}")).collect::<String>();
+        let names = changed.examples.iter().map(|device| format!("\n  {}{}", device.name, keys(device)));
+        let names = names.collect::<String>();
         let would = count_that(changed.devices, "device", "would have", "would have");
         return output.answer(changed, |_| format!("{would} other settings{names}"));
     }
@@ -324,7 +378,7 @@ pub(super) fn devices(number: u64) -> String {
     count_that(number, "device", "has", "have")
 }
 
-fn drift(drift: Option<Drift>) -> String {
+pub(super) fn drift(drift: Option<Drift>) -> String {
     match drift {
         Some(Drift::Repair) => "repair",
         Some(Drift::Report) => "report",

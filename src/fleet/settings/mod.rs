@@ -5,6 +5,7 @@
 //! it, as it is at the level that locks it: levels below can neither change it, nor add to it, nor replace an
 //! object that it is in.
 
+mod changes;
 mod explain;
 mod merge;
 mod path;
@@ -15,6 +16,7 @@ mod tests;
 
 use serde_json::{Map, Value};
 
+pub use changes::{changed_version, changes};
 pub use explain::explain;
 pub use merge::{Merged, merge};
 pub use path::KeyPath;

@@ -3,13 +3,16 @@
 //! Changes wait until they are durable; the table knows then, and the caller lets those devices know that
 //! have other settings.
 
+mod history;
 mod merger;
 mod rows;
 
 use std::sync::Arc;
 
 use rusqlite::Connection;
+use serde_json::{Map, Value};
 
+pub use history::{Author, POLICY_VERSIONS_MAX};
 pub(super) use merger::{declared_anew, desired_of, digest_of, effective, forget_device, renew, untold};
 pub use rows::{NewSettings, OWN_APPLICATION, SetSettings};
 pub(super) use rows::{group_removed, is_name, next_revision};
@@ -17,9 +20,10 @@ pub(super) use rows::{group_removed, is_name, next_revision};
 use super::desired_state::DesiredChange;
 use super::devices::{self, Devices, PersistentLinkChanges, normal_path};
 use super::error::StoreError;
+use super::page::{Page, PageRequest};
 use super::query;
-use crate::fleet::settings::Merged;
-use crate::wire::api::ExplainedKey;
+use crate::fleet::settings::{self, Merged};
+use crate::wire::api::{CHANGED_NAMES_MAX, ChangedKey, ExplainedKey, PolicyVersion};
 use crate::wire::id::DeviceId;
 use crate::wire::time::WallTime;
 
@@ -37,6 +41,15 @@ pub struct SettingsChange {
     pub devices: Vec<DeviceId>,
     /// Whose links are to stay since, or are not any more.
     pub persistent: PersistentLinkChanges,
+}
+
+/// Result of a change of settings that was only tried.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Preview {
+    /// Devices that would have other settings.
+    pub devices: Vec<DeviceId>,
+    /// The first [`CHANGED_NAMES_MAX`] of them, by their names, with what would be different.
+    pub examples: Vec<(String, Vec<ChangedKey>)>,
 }
 
 /// One application of a device: what it should have.
@@ -65,9 +78,9 @@ impl Policies {
         path: &str,
         application: &str,
         new: NewSettings,
-        now: WallTime,
+        by: Author,
     ) -> Result<SettingsChange, StoreError> {
-        self.change(setting(path, application, new, now)?)
+        self.change(setting(path, application, new, by)?)
     }
 
     /// Devices that would have other settings with this policy. Nothing is changed.
@@ -79,21 +92,40 @@ impl Policies {
         path: &str,
         application: &str,
         new: NewSettings,
-        now: WallTime,
-    ) -> Result<Vec<DeviceId>, StoreError> {
-        self.tried(setting(path, application, new, now)?)
+        by: Author,
+    ) -> Result<Preview, StoreError> {
+        self.tried(application, setting(path, application, new, by)?)
     }
 
     /// Removes a group's policy for an application.
     ///
     /// # Errors
     /// When there is none, or it could not be stored.
-    pub fn remove(&self, path: &str, application: &str) -> Result<SettingsChange, StoreError> {
-        let (path, application) = (normal_path(path)?, application.to_owned());
-        self.change(move |connection, revision| {
-            rows::remove(connection, &path, &application)?;
-            renew(connection, devices::members(connection, &path)?, revision)
-        })
+    pub fn remove(&self, path: &str, application: &str, by: Author) -> Result<SettingsChange, StoreError> {
+        self.change(removing(path, application, by)?)
+    }
+
+    /// Devices that would have other settings without this policy. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Policies::remove`].
+    pub fn preview_removal(&self, path: &str, application: &str, by: Author) -> Result<Preview, StoreError> {
+        self.tried(application, removing(path, application, by)?)
+    }
+
+    /// Versions of a group's policy for an application, the newest first.
+    ///
+    /// # Errors
+    /// When there is no such group, the cursor is none, or the file cannot be read.
+    pub fn history(
+        &self,
+        path: &str,
+        application: &str,
+        page: &PageRequest,
+    ) -> Result<Page<PolicyVersion>, StoreError> {
+        let reader = self.devices.database().reader()?;
+        let group = devices::find_group(&reader, &normal_path(path)?)?;
+        history::list(&reader, (group, application), page)
     }
 
     /// Sets a device's own settings for an application.
@@ -120,8 +152,8 @@ impl Policies {
         application: &str,
         new: NewSettings,
         now: WallTime,
-    ) -> Result<Vec<DeviceId>, StoreError> {
-        self.tried(setting_own(device, application, new, now)?)
+    ) -> Result<Preview, StoreError> {
+        self.tried(application, setting_own(device, application, new, now)?)
     }
 
     /// Removes a device's own settings for an application.
@@ -129,24 +161,38 @@ impl Policies {
     /// # Errors
     /// When there are none, or it could not be stored.
     pub fn remove_own(&self, device: DeviceId, application: &str) -> Result<SettingsChange, StoreError> {
-        let application = application.to_owned();
-        self.change(move |connection, revision| {
-            let number = devices::number_of(connection, device)?;
-            let name = query::name_of(connection, device)?.unwrap_or_default();
-            rows::remove_own(connection, number, &name, &application)?;
-            renew(connection, [number], revision)
-        })
+        self.change(removing_own(device, application))
     }
 
-    /// The devices that a change would give other settings.
-    fn tried(&self, change: impl Change) -> Result<Vec<DeviceId>, StoreError> {
-        let changes = self.devices.database().call(move |connection| {
+    /// The device, if it would have other settings without its own. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Policies::remove_own`].
+    pub fn preview_removal_own(&self, device: DeviceId, application: &str) -> Result<Preview, StoreError> {
+        self.tried(application, removing_own(device, application))
+    }
+
+    /// The devices that a change would give other settings, and how.
+    fn tried(&self, application: &str, change: impl Change) -> Result<Preview, StoreError> {
+        let application = application.to_owned();
+        self.devices.database().call(move |connection| {
             connection.execute_batch("SAVEPOINT dry_run")?;
-            let changes = next_revision(connection).and_then(|revision| change(connection, revision));
+            let tried = next_revision(connection).and_then(|revision| {
+                let changes = change(connection, revision)?;
+                let devices: Vec<_> = changes.into_iter().map(|change| change.device).collect();
+                let after = settings_of(connection, &devices, &application)?;
+                Ok((devices, after))
+            });
             connection.execute_batch("ROLLBACK TO dry_run; RELEASE dry_run")?;
-            changes
-        })?;
-        Ok(changes.into_iter().map(|change| change.device).collect())
+            let (devices, after) = tried?;
+            let before = settings_of(connection, &devices, &application)?;
+            let names = devices.iter().map(|device| query::name_of(connection, *device));
+            let mut examples = Vec::new();
+            for ((name, before), after) in names.zip(before).zip(after) {
+                examples.push((name?.unwrap_or_default(), settings::changes(&before, &after)));
+            }
+            Ok(Preview { devices, examples })
+        })
     }
 
     fn change(&self, change: impl Change) -> Result<SettingsChange, StoreError> {
@@ -211,18 +257,47 @@ trait Change: FnOnce(&Connection, u64) -> Result<Vec<DesiredChange>, StoreError>
 
 impl<T: FnOnce(&Connection, u64) -> Result<Vec<DesiredChange>, StoreError> + Send + 'static> Change for T {}
 
-fn setting(
-    path: &str,
+/// Effective settings of the first devices, as many as a preview shows.
+fn settings_of(
+    connection: &Connection,
+    devices: &[DeviceId],
     application: &str,
-    new: NewSettings,
-    now: WallTime,
-) -> Result<impl Change, StoreError> {
+) -> Result<Vec<Map<String, Value>>, StoreError> {
+    let of_device = |device: &DeviceId| {
+        let number = devices::number_of(connection, *device)?;
+        Ok(effective(connection, number, application)?.map(|merged| merged.settings).unwrap_or_default())
+    };
+    devices.iter().take(CHANGED_NAMES_MAX).map(of_device).collect()
+}
+
+fn setting(path: &str, application: &str, new: NewSettings, by: Author) -> Result<impl Change, StoreError> {
     let (path, application) = (normal_path(path)?, checked_name(application)?);
     Ok(move |connection: &Connection, revision: u64| {
         let group = devices::find_group(connection, &path)?;
-        rows::set(connection, rows::Holder::Group(group), &application, &new, revision, now)?;
+        rows::set(connection, rows::Holder::Group(group), &application, &new, revision, by.at)?;
+        history::note(connection, (group, &application), Some(&new), revision, &by)?;
         renew(connection, devices::members(connection, &path)?, revision)
     })
+}
+
+fn removing(path: &str, application: &str, by: Author) -> Result<impl Change, StoreError> {
+    let (path, application) = (normal_path(path)?, application.to_owned());
+    Ok(move |connection: &Connection, revision: u64| {
+        let group = devices::find_group(connection, &path)?;
+        rows::remove(connection, group, &path, &application)?;
+        history::note(connection, (group, &application), None, revision, &by)?;
+        renew(connection, devices::members(connection, &path)?, revision)
+    })
+}
+
+fn removing_own(device: DeviceId, application: &str) -> impl Change {
+    let application = application.to_owned();
+    move |connection: &Connection, revision: u64| {
+        let number = devices::number_of(connection, device)?;
+        let name = query::name_of(connection, device)?.unwrap_or_default();
+        rows::remove_own(connection, number, &name, &application)?;
+        renew(connection, [number], revision)
+    }
 }
 
 fn setting_own(

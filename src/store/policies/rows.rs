@@ -8,7 +8,7 @@ use crate::fleet::settings::{KeyPath, Level};
 use crate::fleet::status::Rules;
 use crate::store::error::StoreError;
 use crate::store::sql::{Columns as _, Sql as _};
-use crate::store::{devices, inventory, meta};
+use crate::store::{inventory, meta};
 use crate::wire::event::SERVER_NAME;
 use crate::wire::limits::NAME_BYTES_MAX;
 use crate::wire::printable::is_hidden;
@@ -57,14 +57,14 @@ impl SetSettings {
     }
 }
 
-fn drift_name(drift: Drift) -> &'static str {
+pub(super) fn drift_name(drift: Drift) -> &'static str {
     match drift {
         Drift::Repair => "repair",
         Drift::Report => "report",
     }
 }
 
-fn drift_from(name: Option<&str>) -> Option<Drift> {
+pub(super) fn drift_from(name: Option<&str>) -> Option<Drift> {
     match name {
         Some("report") => Some(Drift::Report),
         Some("repair") => Some(Drift::Repair),
@@ -175,14 +175,18 @@ pub(super) fn set(
     changed.map(drop)
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+pub(super) fn json(value: &impl serde::Serialize) -> String {
     // JSON values and texts can always be written.
     serde_json::to_string(value).unwrap_or_default()
 }
 
 /// Removes a group's policy; fails when there is none.
-pub(super) fn remove(connection: &Connection, path: &str, application: &str) -> Result<(), StoreError> {
-    let group = devices::find_group(connection, path)?;
+pub(super) fn remove(
+    connection: &Connection,
+    group: i64,
+    path: &str,
+    application: &str,
+) -> Result<(), StoreError> {
     let sql = "DELETE FROM policies WHERE group_id = ?1 AND application = ?2";
     match connection.run(sql, (group, application))? {
         0 => Err(StoreError::NoPolicy { from: path.to_owned(), application: application.to_owned() }),
@@ -191,7 +195,10 @@ pub(super) fn remove(connection: &Connection, path: &str, application: &str) -> 
 }
 
 pub(in crate::store) fn group_removed(connection: &Connection, group: i64) -> Result<(), StoreError> {
-    connection.run("DELETE FROM policies WHERE group_id = ?1", [group]).map(drop)
+    for table in ["policies", "policy_versions"] {
+        connection.run(&format!("DELETE FROM {table} WHERE group_id = ?1"), [group])?;
+    }
+    Ok(())
 }
 
 /// Removes a device's own settings; fails when there are none.

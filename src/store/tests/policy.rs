@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::fleet::settings::{parse, parse_locks};
 use crate::machine::command::DesiredStateOutcome;
 use crate::store::testing::{self, Fleet, into};
-use crate::store::{GroupOutcome, NewSettings, StoreError};
+use crate::store::{Author, GroupOutcome, NewSettings, StoreError};
 use crate::wire::digest::Digest;
 use crate::wire::id::DeviceId;
 use crate::wire::limits::{DESIRED_STATE_BYTES_TARGET, SETTINGS_BYTES_MAX};
@@ -15,7 +15,11 @@ use crate::wire::time::WallTime;
 
 const NOW: WallTime = WallTime(1_795_514_400_000);
 
-fn settings(value: &serde_json::Value, locks: &[&str]) -> NewSettings {
+pub(super) fn by_anna() -> Author {
+    Author { name: "user anna".to_owned(), at: NOW }
+}
+
+pub(super) fn settings(value: &serde_json::Value, locks: &[&str]) -> NewSettings {
     let settings = parse(&value.to_string()).unwrap();
     let locks = locks.iter().map(|lock| (*lock).to_owned()).collect::<Vec<_>>();
     NewSettings { locks: parse_locks(&locks, &settings).unwrap(), settings, drift: None }
@@ -60,7 +64,7 @@ fn desired_state(fleet: &Fleet, device: DeviceId) -> Vec<SettingsOrder> {
 }
 
 /// Three devices, the first two of them in /shops/berlin, the third in the root.
-fn fleet() -> Fleet {
+pub(super) fn fleet() -> Fleet {
     let fleet = Fleet::new(3);
     for device in &fleet.devices {
         declare(&fleet, *device, "");
@@ -75,7 +79,8 @@ fn fleet() -> Fleet {
 fn a_policy_reaches_the_devices_below_it_once_and_is_told_until_they_have_it() {
     let mut fleet = fleet();
     let (a, c) = (fleet.devices[0], fleet.devices[2]);
-    let change = fleet.policies().set("/shops", "kiosk", settings(&json!({"lines": 40}), &[]), NOW).unwrap();
+    let change =
+        fleet.policies().set("/shops", "kiosk", settings(&json!({"lines": 40}), &[]), by_anna()).unwrap();
     assert_eq!(change.devices.len(), 2);
     assert!(!change.devices.contains(&c));
     let [order] = &desired_state(&fleet, a)[..] else { panic!("one order") };
@@ -84,7 +89,8 @@ fn a_policy_reaches_the_devices_below_it_once_and_is_told_until_they_have_it() {
     assert_eq!(desired_state(&fleet, c), []);
     report(&fleet, a, order);
     assert_eq!(desired_state(&fleet, a), []);
-    let again = fleet.policies().set("/shops", "kiosk", settings(&json!({"lines": 40}), &[]), NOW).unwrap();
+    let again =
+        fleet.policies().set("/shops", "kiosk", settings(&json!({"lines": 40}), &[]), by_anna()).unwrap();
     assert_eq!(
         (again.revision, again.devices),
         (change.revision + 1, vec![]),
@@ -93,7 +99,7 @@ fn a_policy_reaches_the_devices_below_it_once_and_is_told_until_they_have_it() {
     let before = fleet.table().get(a).unwrap().desired_digest;
     fleet.reopen();
     assert_eq!(fleet.table().get(a).unwrap().desired_digest, before);
-    let removed = fleet.policies().remove("/shops", "kiosk").unwrap();
+    let removed = fleet.policies().remove("/shops", "kiosk", by_anna()).unwrap();
     assert_eq!(removed.devices.len(), 2);
     let [order] = &desired_state(&fleet, a)[..] else { panic!("one order") };
     assert_eq!(order.settings, None, "nothing is ordered any more");
@@ -104,7 +110,10 @@ fn a_policy_reaches_the_devices_below_it_once_and_is_told_until_they_have_it() {
 fn own_settings_come_last_except_what_is_locked() {
     let fleet = fleet();
     let a = fleet.devices[0];
-    fleet.policies().set("/", "kiosk", settings(&json!({"currency": "EUR"}), &["currency"]), NOW).unwrap();
+    fleet
+        .policies()
+        .set("/", "kiosk", settings(&json!({"currency": "EUR"}), &["currency"]), by_anna())
+        .unwrap();
     let own = settings(&json!({"currency": "USD", "lines": 60}), &[]);
     let change = fleet.policies().set_own(a, "kiosk", own, NOW).unwrap();
     assert_eq!(change.devices, [a]);
@@ -127,7 +136,7 @@ fn what_no_device_would_take_is_refused_and_nothing_is_changed() {
     let fleet = Fleet::new(1);
     let a = fleet.devices[0];
     let set = |application: &str, value: &serde_json::Value| {
-        let done = fleet.policies().set("/", application, settings(value, &[]), NOW);
+        let done = fleet.policies().set("/", application, settings(value, &[]), by_anna());
         done.map(drop).map_err(|error| error.to_string())
     };
     assert_eq!(
@@ -158,11 +167,11 @@ fn a_device_that_declares_the_servers_own_application_gets_none_of_its_settings(
     let fleet = fleet();
     let a = fleet.devices[0];
     let rules = settings(&json!({"status": {}}), &[]);
-    fleet.policies().set("/", "muster", rules, NOW).unwrap();
+    fleet.policies().set("/", "muster", rules, by_anna()).unwrap();
     declare_as(&fleet, a, "muster", "");
     assert_eq!(desired_state(&fleet, a), [], "the rules for devices are the server's");
     declare_as(&fleet, a, "Muster ", "");
-    let error = fleet.policies().set("/", "Muster ", settings(&json!({}), &[]), NOW).unwrap_err();
+    let error = fleet.policies().set("/", "Muster ", settings(&json!({}), &[]), by_anna()).unwrap_err();
     assert_eq!(error.to_string(), "no device takes settings for 'Muster '; known are: kiosk, muster");
 }
 
@@ -170,9 +179,9 @@ fn a_device_that_declares_the_servers_own_application_gets_none_of_its_settings(
 fn a_group_moves_with_all_that_is_in_it_and_is_removed_safely() {
     let fleet = fleet();
     let a = fleet.devices[0];
-    fleet.policies().set("/shops/berlin", "kiosk", settings(&json!({"city": "B"}), &[]), NOW).unwrap();
+    fleet.policies().set("/shops/berlin", "kiosk", settings(&json!({"city": "B"}), &[]), by_anna()).unwrap();
     fleet.devices().set_group("/germany", crate::store::GroupChange::default()).unwrap();
-    fleet.policies().set("/germany", "kiosk", settings(&json!({"tax": 19}), &[]), NOW).unwrap();
+    fleet.policies().set("/germany", "kiosk", settings(&json!({"tax": 19}), &[]), by_anna()).unwrap();
     let tried = fleet.devices().move_group("/shops", "/germany/shops", true);
     assert_eq!(tried, Ok(GroupOutcome::DryRun { devices: 2 }));
     assert_eq!(
@@ -208,8 +217,8 @@ fn a_device_whose_levels_are_too_long_together_says_of_itself_what_it_has_to_say
     declare(&fleet, b, "");
     fleet.devices().change(a, into("/x")).unwrap();
     let long = |key: &str| settings(&json!({ key: "x".repeat(20_000) }), &[]);
-    fleet.policies().set("/", "kiosk", long("a"), NOW).unwrap();
-    fleet.policies().set("/x", "kiosk", long("b"), NOW).unwrap();
+    fleet.policies().set("/", "kiosk", long("a"), by_anna()).unwrap();
+    fleet.policies().set("/x", "kiosk", long("b"), by_anna()).unwrap();
     declare(&fleet, a, "");
     assert_eq!(desired_state(&fleet, a), []);
     let refused = fleet.devices().change(b, into("/x")).unwrap_err().to_string();
@@ -242,7 +251,7 @@ fn more_settings_than_are_told_at_a_time_come_in_portions_that_leave_nothing_out
     fleet.store(testing::host(device, facts));
     for name in &names {
         let long = settings(&json!({ "text": "x".repeat(31_000) }), &[]);
-        fleet.policies().set("/", name, long, NOW).unwrap();
+        fleet.policies().set("/", name, long, by_anna()).unwrap();
     }
     let (mut after, mut told, mut portions) = (None, Vec::new(), 0);
     loop {

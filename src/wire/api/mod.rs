@@ -60,6 +60,7 @@
 //! | `POST /v1/groups/remove` | [`GroupRemoval`] | [`SettingsChanged`] |
 //! | `POST /v1/policies`, `POST /v1/settings` | [`NewPolicy`] | [`SettingsChanged`] |
 //! | `GET /v1/policies` | [`PolicyQuery`] | [`Page`] of [`Policy`] |
+//! | `GET /v1/policies/history` | [`PolicyHistoryQuery`] | [`Page`] of [`PolicyVersion`], newest first |
 //! | `POST /v1/policies/remove`, `POST /v1/settings/remove` | [`PolicyRemoval`] | [`SettingsChanged`] |
 //! | `GET /v1/devices/{name or id}/settings` | | list of [`ApplicationSettings`] |
 //! | `GET /v1/devices/{name or id}/settings/explain` | [`ExplainQuery`] | list of [`ExplainedKey`] |
@@ -140,8 +141,9 @@ pub use event::{
 pub use group::{Group, NewGroup};
 pub use keep::Keep;
 pub use policy::{
-    ApplicationSettings, CHANGED_NAMES_MAX, ExplainQuery, ExplainedKey, GroupMove, GroupRemoval, LevelValue,
-    NewPolicy, OwnSettings, Policy, PolicyQuery, PolicyRemoval, SettingsChanged,
+    ApplicationSettings, CHANGED_NAMES_MAX, ChangedDevice, ChangedKey, ExplainQuery, ExplainedKey, GroupMove,
+    GroupRemoval, LevelValue, NewPolicy, OwnSettings, Policy, PolicyHistoryQuery, PolicyQuery, PolicyRemoval,
+    PolicyVersion, SettingsChanged,
 };
 pub use status::{
     BackupStatus, ClockCondition, ClockStatus, CloseCount, DatagramTotals, DeviceCounts, EventTotals,

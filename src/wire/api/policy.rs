@@ -1,6 +1,8 @@
 //! Policies, settings, and what comes of them on a device.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::Timestamp;
@@ -43,19 +45,63 @@ pub struct PolicyRemoval {
     /// Whether devices that are not connected are woken for it.
     #[serde(default)]
     pub wake: bool,
+    /// Only say which devices would have other settings.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// Result of a change of settings.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct SettingsChanged {
     /// The revision that it is; null: nothing was changed, it was only asked what would.
     pub revision: Option<u64>,
     /// Number of devices that have other settings since, or would have.
     pub devices: u64,
-    /// Names of the first of them, at most [`CHANGED_NAMES_MAX`], when it was asked what would change.
+    /// The first of them, at most [`CHANGED_NAMES_MAX`], when it was asked what a policy would change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub names: Vec<String>,
+    pub examples: Vec<ChangedDevice>,
+}
+
+/// A device that would have other settings.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ChangedDevice {
+    /// The device's name.
+    pub name: String,
+    /// Keys of its effective settings that would be different; none: its reaction to drift alone would be.
+    pub keys: Vec<ChangedKey>,
+}
+
+/// A key that differs between two settings. Shown as `lines: 40 -> 41`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ChangedKey {
+    /// The key, as a dotted path.
+    pub key: String,
+    /// Its value before; left out: there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub before: Option<Value>,
+    /// Its value after; left out: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub after: Option<Value>,
+}
+
+/// A value that is given, though it may be null.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(from).map(Some)
+}
+
+impl fmt::Display for ChangedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, before, after } = self;
+        match (before, after) {
+            (None, Some(after)) => write!(f, "{key} = {after}"),
+            (Some(before), Some(after)) => write!(f, "{key}: {before} -> {after}"),
+            (Some(before), None) => write!(f, "{key}: {before} -> nothing"),
+            (None, None) => f.write_str(key),
+        }
+    }
 }
 
 /// Most devices that are named in a [`SettingsChanged`].
@@ -98,6 +144,41 @@ pub struct Policy {
     pub revision: u64,
     /// When that was.
     pub changed_at: Timestamp,
+}
+
+/// Which policy's history is asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PolicyHistoryQuery {
+    /// The group's path.
+    pub group: String,
+    /// The application.
+    pub application: String,
+    /// The last page's `next_cursor`; left out: the first page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Most items of the page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// A group's policy for an application as it was from one change to the next.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct PolicyVersion {
+    /// The revision in which it was set.
+    pub revision: u64,
+    /// When that was.
+    pub changed_at: Timestamp,
+    /// Whose change it was, as the audit names them; empty: not known.
+    pub changed_by: String,
+    /// The settings; null: the policy was removed.
+    pub settings: Option<Map<String, Value>>,
+    /// Dotted paths of keys that levels below may not change.
+    pub locks: Vec<String>,
+    /// The devices' reaction when somebody else changes the settings; null: as the level above says.
+    pub drift: Option<Drift>,
 }
 
 /// Settings that one application of a device should have, and the device's report of them.

@@ -64,7 +64,7 @@ pinned! {
     error: ErrorBody;
     event: EventQuery, EventRecord, FollowQuery, FollowLine, Page<EventRecord>;
     group: NewGroup, Group, GroupMove, GroupRemoval;
-    policy: NewPolicy, PolicyQuery, Policy, PolicyRemoval, SettingsChanged, ApplicationSettings, ExplainQuery,
+    policy: NewPolicy, PolicyQuery, Policy, PolicyHistoryQuery, PolicyVersion, PolicyRemoval, SettingsChanged, ApplicationSettings, ExplainQuery,
         ExplainedKey;
     status: Status;
     tag: Tag, TagChange, TagRule, View, SelectionChange, SelectionApproval, SelectionRemoval, Selected, FacetQuery, Facets;

@@ -9,6 +9,7 @@ use super::files::{Wanted, WantedPolicy, WantedTag};
 use super::{Change, Work};
 use crate::client::cli::Failure;
 use crate::client::{Client, ClientError};
+use crate::fleet::settings;
 use crate::wire::api::{
     NewGroup, NewPolicy, NewTask, Policy, PolicyQuery, PolicyRemoval, TagRule, Task, TaskQuery, TaskState,
     TaskTargets, View,
@@ -153,7 +154,11 @@ fn policies(
     }
     beyond.extend(there.into_keys().map(|(at, application)| {
         let name = format!("{application} on {at}");
-        surplus("policy", name, Work::RemovePolicy(PolicyRemoval { at, application, wake: false }))
+        surplus(
+            "policy",
+            name,
+            Work::RemovePolicy(PolicyRemoval { at, application, wake: false, dry_run: false }),
+        )
     }));
     Ok(())
 }
@@ -220,24 +225,6 @@ fn differ<T: PartialEq + Serialize>(details: &mut Vec<String>, name: &str, old: 
 
 /// Keys that differ, by their dotted paths.
 fn settings_details(old: Option<&Map<String, Value>>, new: &Map<String, Value>) -> Vec<String> {
-    let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
-    old.iter().for_each(|old| leaves(old, "", &mut before));
-    leaves(new, "", &mut after);
-    let mut details = Vec::new();
-    for (key, value) in &after {
-        differ(&mut details, key, before.get(key), value);
-    }
-    let gone = before.iter().filter(|(key, _)| !after.contains_key(*key));
-    details.extend(gone.map(|(key, value)| format!("{key}: {value} -> nothing")));
-    details
-}
-
-fn leaves<'v>(map: &'v Map<String, Value>, above: &str, all: &mut BTreeMap<String, &'v Value>) {
-    for (key, value) in map {
-        let path = if above.is_empty() { key.clone() } else { format!("{above}.{key}") };
-        match value {
-            Value::Object(below) if !below.is_empty() => leaves(below, &path, all),
-            leaf => drop(all.insert(path, leaf)),
-        }
-    }
+    let changed = settings::changes(old.unwrap_or(&Map::new()), new);
+    changed.iter().map(ToString::to_string).collect()
 }
