@@ -37,7 +37,8 @@ const REFUSAL_MICROSECONDS: u64 = 10_000_000;
 const REFUSALS_AT_ONCE: u64 = 100;
 
 /// Members of a request that are never written down.
-const SECRETS: [&str; 7] = ["browser", "code", "link", "password", "secret", "state", "token"];
+const SECRETS: [&str; 8] =
+    ["browser", "code", "link", "password", "recovery_key", "secret", "state", "token"];
 
 /// A read that is audited as a change is: it hands out all keys.
 const BACKUP: &str = "/v1/backup";

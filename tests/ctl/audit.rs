@@ -44,12 +44,14 @@ fn what_is_changed_elsewhere_than_in_the_store_and_what_is_made_have_rows_withou
     server.script(device, Some(crate::kit::admin::SYNCED));
     server.done(&["device", "sync", "kiosk-17", "--wait"]);
     let token = server.json(&["token", "create"])["token"].as_str().unwrap().to_owned();
-    server.refused(1, &["certificate", "prepare"]);
+    let key = server.file("recovery-key.pem", "-----BEGIN PRIVATE KEY-----\n");
+    server.refused(1, &["certificate", "prepare", "--recovery-key-file", &key]);
     let rows = rows(&server);
     let actions: Vec<_> = rows.iter().map(|row| row["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["POST /v1/syncs", "POST /v1/tokens", "POST /v1/certificate"]);
     assert!(rows[2]["outcome"].as_str().unwrap().starts_with("conflict: "));
-    assert!(!format!("{rows:?}").contains(&token));
+    let rows = format!("{rows:?}");
+    assert!(!rows.contains(&token) && !rows.contains("PRIVATE KEY"), "{rows}");
 }
 
 #[test]
