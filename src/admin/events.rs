@@ -28,12 +28,15 @@ pub(super) struct Filter {
     pub(super) device: Option<DeviceId>,
     pub(super) severity: Option<Severity>,
     pub(super) since: WallTime,
+    pub(super) until: Option<WallTime>,
 }
 
 impl Filter {
     /// The event, when it is wanted. One that this version can't read is a warning that says so.
     pub(super) fn pick(&self, record: LogRecord<'_>) -> Option<EventRecord> {
-        if self.device.is_some_and(|device| device != record.device) || record.received_at < self.since {
+        let at = record.received_at;
+        let is_in_time = at >= self.since && self.until.is_none_or(|until| at < until);
+        if self.device.is_some_and(|device| device != record.device) || !is_in_time {
             return None;
         }
         let Some((spool_epoch, body)) = record::decode(record.payload) else {
@@ -139,6 +142,7 @@ pub(super) async fn list(
             device: wanted_device(context, &scope, asked.device)?,
             severity: asked.severity,
             since: asked.since.map_or(WallTime(0), |Timestamp(since)| since),
+            until: asked.until.map(|Timestamp(until)| until),
         };
         read_page(context, &filter, before, limit)
     };

@@ -36,8 +36,8 @@ use crate::wire::api::{
     Facets, FollowQuery, Group, GroupMove, GroupRemoval, Installation, InstalledApplication, NewApiToken,
     NewGroup, NewPolicy, NewTask, NewToken, NewUser, PageQuery, Policy, PolicyHistoryQuery, PolicyQuery,
     PolicyRemoval, PolicyVersion, ReEnrolment, RecoveryKey, RunDetail, RunQuery, Selected, SelectionApproval,
-    SelectionChange, SelectionRemoval, Session, SettingsChanged, SignIn, Status, Tag, TagChange, TagRule, Task,
-    TaskDetail, TaskQuery, TaskRun, Token, User, UserChange, UserLink, View, Why,
+    SelectionChange, SelectionRemoval, Session, SettingsChanged, SignIn, Status, Tag, TagChange, TagRule,
+    Task, TaskDetail, TaskQuery, TaskRun, Token, User, UserChange, UserLink, View, Why,
 };
 use crate::wire::id::{ApiTokenId, CertificateHash, RunId, TaskId, TokenId};
 use crate::wire::token::ApiTokenText;

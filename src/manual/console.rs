@@ -21,10 +21,11 @@
 //! | applications | which versions are installed, and who has them |
 //! | policies | the settings of each group, as JSON, with locks; *Preview* says which devices would have other settings, and how they differ, before anything is saved (`musterctl policy set --dry-run`); the versions of each, what differs between two, and the way back to one |
 //! | tasks | make one for a filter, follow its runs, see their output, cancel it |
-//! | events | by device, severity and time; new ones appear by themselves, through restarts of the server as well |
+//! | events | by device, severity, since and until; new ones appear by themselves, through restarts of the server as well |
 //! | access | users, API tokens, join tokens; who one is |
 //! | audit | each change that was made or refused; its chain can be checked |
-//! | server | links, event log, database, backups, limits, certificate |
+//! | server | links, event log, database, backups, limits, certificate and the steps of its rotation (`musterctl certificate`) |
+//! | API | the API, from its own description: operations, what each takes and answers, an example; at the foot of each page |
 //!
 //! Keys: `/` goes to the search, `?` to the help, `g` and a letter to a place. Colours follow the system,
 //! dark or light; no state is told by colour alone. Tables become cards on a telephone.
@@ -41,6 +42,7 @@
 //!
 //! The console has no way of its own to the data: each page asks the API, within the process, as the one who
 //! looks at it. Rights, audit and bounds are those of the API ([`administration`](super::administration)).
+//! Forms and buttons that one's role does not allow are left out of the page.
 //!
 //! - Names, messages and output that devices choose are escaped, invisible and reordering characters are
 //!   shown as escapes, and the policy of each page (Content-Security-Policy) lets the console's script alone

@@ -50,6 +50,7 @@ async function everyPage() {
     const page = await opened(width, scheme);
     const urls = ["/", "/devices", "/devices?where=os%3A", "/groups", "/applications", "/policies", "/policies/edit"];
     urls.push("/tasks", "/tasks/new", "/events", "/access", "/audit", "/server", "/help", "/nothing");
+    urls.push("/api", "/api?operation=post_policies", "/api?type=Device");
     await page.goto(`${address}/devices`);
     const device = await page.locator("td a[href^='/devices/']").first();
     if (await device.count()) urls.push(await device.getAttribute("href"));
@@ -137,6 +138,16 @@ async function work() {
   await sees("event number 2");
   assert.equal(await page.getByText("event number 1").count(), 1, "none comes twice");
 
+  // A step of the certificate, once it was asked.
+  await page.goto(`${address}/server`);
+  assert.equal(await page.getByRole("button", { name: "Retire the former key" }).count(), 0);
+  await page.getByRole("button", { name: "Prepare the next key …" }).click();
+  await sees("devices store its pin");
+  await looked(page, "work-rotation-1440");
+  await page.getByRole("button", { name: "Prepare the next key" }).click();
+  await sees("Done:");
+  await page.getByRole("button", { name: "Switch to the next key …" }).waitFor();
+
   // Without a script all can be read, and changed.
   const plain = await opened(360, "dark", { javaScriptEnabled: false });
   await plain.goto(`${address}/devices?where=kiosk`);
@@ -184,8 +195,101 @@ async function signIn() {
   await page.waitForURL(`${address}/devices?where=kiosk`);
   const cookies = await page.context().cookies();
   assert.ok(cookies.every((cookie) => cookie.value !== first.value), "a sign-in makes a session of its own");
+
+  // Locked out by wrong passwords: the right one does not help then.
+  await press("Sign out");
+  await page.evaluate(async () => {
+    const body = () => new URLSearchParams({ user: "anna", password: "wrong words" });
+    for (let tries = 0; tries < 25; tries += 1) await fetch("/sign-in", { method: "POST", body: body() });
+  });
+  await page.getByLabel("Name").fill("anna");
+  await page.getByLabel("Password").fill("four words make one");
+  await press("Sign in");
+  await sees("too many passwords were wrong");
+  await looked(page, "sign-in-locked-360");
 }
 
-await (part === "sign-in" ? signIn() : part === "work" ? work() : everyPage());
+// A task for a filter: how many that is, what it does, its end and its output.
+async function task() {
+  const page = await opened(1440, "light");
+  const main = page.locator("main");
+  const sees = (text) => main.getByText(text).first().waitFor({ timeout: 60_000 });
+  await page.goto(`${address}/tasks/new?where=name%3Akio*`);
+  await page.getByLabel("Application").fill("shop");
+  await page.getByLabel("Kind").fill("work");
+  await page.getByLabel("Settings (JSON)").fill('{\n  "times": 5\n}');
+  await page.getByRole("button", { name: "Continue" }).click();
+  await sees("It is for 1 device, now.");
+  await looked(page, "task-asked-1440");
+  await page.getByRole("button", { name: "Make it" }).click();
+  await sees("The task is made, for 1 device.");
+  await sees("5 times");
+  await looked(page, "task-running-1440");
+  console.log("go");
+  await sees("succeeded");
+  await main.locator("a[href^='/runs/']").click();
+  await sees("the end of it");
+  await looked(page, "task-output-1440");
+}
+
+// What waits is let in, and what is lost is found, from the first page on.
+async function fleet() {
+  const page = await opened(360, "dark");
+  const main = page.locator("main");
+  const sees = (text) => main.getByText(text).first().waitFor({ timeout: 60_000 });
+  await page.goto(`${address}/`);
+  await looked(page, "fleet-overview-360");
+  await main.getByRole("link", { name: "kiosk-18" }).click();
+  await page.getByRole("button", { name: "Approve" }).click();
+  await sees("Approved.");
+  for (let looks = 0; looks < 120; looks += 1) {
+    await page.goto(`${address}/`);
+    if (await main.getByRole("link", { name: "1 lost" }).count()) break;
+    await page.waitForTimeout(1000);
+  }
+  await main.getByRole("link", { name: "1 lost" }).click();
+  await main.getByRole("link", { name: "kiosk-17" }).click();
+  await sees("kiosk-17 is lost");
+  await looked(page, "fleet-lost-360");
+}
+
+// A reader of a part of the fleet: nothing of the others on any page, and nothing that changes anything.
+async function reader() {
+  const page = await opened(1440, "light");
+  const urls = ["/", "/devices", "/devices?where=office", "/groups", "/applications", "/policies", "/policies/edit"];
+  urls.push("/tasks", "/tasks/new", "/events", "/access", "/audit", "/server", "/devices/kiosk-17", "/devices/office-1");
+  urls.push("/events?device=kiosk-17", "/policies/history?group=/shops&application=muster");
+  for (const url of urls) {
+    await page.goto(address + url);
+    const main = page.locator("main");
+    const text = (await main.textContent()).replace("there is no device 'office-1'", "");
+    assert.ok(!text.includes("office-1") && !text.includes("/offices"), `${url}: ${text}`);
+    assert.ok(!text.includes("door of the office"), `${url}: ${text}`);
+    assert.equal(await main.locator("form[method=post]").count(), 0, `${url} has a form that changes something`);
+    const changes = "a[href^='/policies/edit'], a[href^='/tasks/new'], a[href^='/groups?path=']";
+    assert.equal(await main.locator(changes).count(), 0, `${url} leads to a change`);
+    await looked(page, `reader-${url.replace(/[^a-z]+/gi, "-")}-1440`);
+  }
+  await page.goto(`${address}/devices/kiosk-17`);
+  await page.getByText("the paper is out").waitFor();
+}
+
+// A fleet as it might be. Its picture is that of the README.
+async function picture() {
+  for (const [width, height, scheme] of [[360, 800, "dark"], [1280, 800, "light"]]) {
+    const page = await opened(width, scheme);
+    await page.setViewportSize({ width, height });
+    for (const url of ["/", "/devices", "/groups"]) {
+      await page.goto(address + url);
+      const name = `picture-${url.replace("/", "") || "overview"}-${width}`;
+      await looked(page, name);
+      if (shots) await page.screenshot({ path: `${shots}/${name}-window.png` });
+    }
+  }
+}
+
+const parts = { "sign-in": signIn, work, task, fleet, reader, picture };
+
+await (parts[part] ?? everyPage)();
 assert.deepEqual(complaints, []);
 await browser.close();

@@ -26,18 +26,18 @@ const NAMES: [&str; 5] = [
 ];
 
 /// A server with a port for administrators.
-struct Scene {
+pub(crate) struct Scene {
     directory: tempfile::TempDir,
     port: SocketAddr,
-    token: String,
+    pub(crate) token: String,
     link: Option<String>,
     server: Option<Musterd>,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let port = free_port();
         let mut scene = Self { directory, port, token: String::new(), link: None, server: None };
         scene.start();
         let made = scene.server().ctl(&["api-token", "create", "anna", "--role", "administrator"]);
@@ -51,33 +51,50 @@ impl Scene {
         self.server = Some(Musterd::start(self.directory.path(), &configuration));
     }
 
-    fn server(&self) -> &Musterd {
+    pub(crate) fn server(&self) -> &Musterd {
         self.server.as_ref().unwrap()
     }
 
     /// Runs a part of the script; what it asks for on its standard output is done by `answer`.
-    fn browse(&mut self, part: &str, mut answer: impl FnMut(&mut Self, &str)) {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/console");
-        let chromium = CHROMIUM.into_iter().find(|path| Path::new(path).exists()).unwrap();
-        let mut node = Command::new("node")
-            .arg(here.join("browser.mjs"))
-            .arg(part)
-            .env("CHROMIUM", chromium)
-            .env("CONSOLE", format!("https://{}", self.port))
-            .env("TOKEN", &self.token)
-            .envs(self.link.as_ref().map(|link| ("LINK", link)))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        for line in BufReader::new(node.stdout.take().unwrap()).lines() {
-            answer(self, &line.unwrap());
-        }
-        assert!(node.wait().unwrap().success(), "{part}: see above");
+    pub(crate) fn browse(&mut self, part: &str, mut answer: impl FnMut(&mut Self, &str)) {
+        let (token, link) = (self.token.clone(), self.link.clone());
+        browse(part, self.port, &token, link.as_deref(), |line| answer(self, line));
     }
 }
 
+/// A port that is free, for administrators.
+pub(crate) fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Runs a part of the script, for somebody with this API token, or who comes by this link.
+pub(crate) fn browse(
+    part: &str,
+    port: SocketAddr,
+    token: &str,
+    link: Option<&str>,
+    mut answer: impl FnMut(&str),
+) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/console");
+    let chromium = CHROMIUM.into_iter().find(|path| Path::new(path).exists()).unwrap();
+    let mut node = Command::new("node")
+        .arg(here.join("browser.mjs"))
+        .arg(part)
+        .env("CHROMIUM", chromium)
+        .env("CONSOLE", format!("https://{port}"))
+        .env("TOKEN", token)
+        .envs(link.map(|link| ("LINK", link)))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for line in BufReader::new(node.stdout.take().unwrap()).lines() {
+        answer(&line.unwrap());
+    }
+    assert!(node.wait().unwrap().success(), "{part}: see above");
+}
+
 /// Whether a browser can be driven here.
-fn can_browse() -> bool {
+pub(crate) fn can_browse() -> bool {
     let has_node = Command::new("node").arg("--version").output().is_ok_and(|said| said.status.success());
     let modules = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/console/node_modules/playwright-core");
     if !has_node {

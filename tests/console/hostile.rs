@@ -112,6 +112,12 @@ fn people_see_what_their_role_and_group_let_them_see() {
         ask(&server, head, &format!("{bearer}content-type: application/x-www-form-urlencoded\r\n"), body)
     };
     assert!(!seen("GET /devices", "").body.contains("kiosk-17"));
+    for (url, form) in [("/groups", "action=\"/groups\""), ("/devices", "action=\"/selection\"")] {
+        assert!(!seen(&format!("GET {url}"), "").body.contains(form), "{url}");
+        assert!(get(&server, url).body.contains(form), "{url}");
+    }
+    assert!(!seen("GET /policies", "").body.contains("/policies/edit"));
+    seen("GET /policies/edit", "").shows("This is not for those with the role reader");
     assert_eq!(seen("GET /", "").status, 200, "the overview is there without what concerns the server");
     assert_eq!(seen(&format!("GET /devices/{device}"), "").status, 404);
     assert_eq!(seen(&format!("POST /devices/{device}"), "action=remove&sure=on").status, 404);

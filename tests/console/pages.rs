@@ -11,7 +11,7 @@ use muster::wire::event::Severity;
 use muster::wire::settings::Declaration;
 
 /// Every page of a server without devices.
-const PAGES: [&str; 16] = [
+const PAGES: [&str; 19] = [
     "/",
     "/devices",
     "/groups",
@@ -26,6 +26,9 @@ const PAGES: [&str; 16] = [
     "/audit?verify=1",
     "/server",
     "/help",
+    "/api",
+    "/api?operation=get_devices_device",
+    "/api?type=Policy",
     "/sign-in",
     "/welcome",
 ];
@@ -187,6 +190,14 @@ fn groups_are_made_moved_and_removed_and_it_is_said_whom_that_concerns() {
     let child = [("action", "make"), ("path", "/berlin/a")];
     post(&server, "/groups", &child);
     get(&server, "/groups").shows("5m (from /berlin)");
+    // Whatever page the group above is on.
+    let list = server.json(&["group", "list"]);
+    assert_eq!(list[2]["in_force"]["interval_from"], "/berlin", "{list}");
+    let second = crate::visitor::ask(&server, "GET /v1/groups?limit=2", "", "").body;
+    let cursor = second.split("\"next_cursor\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let second = get(&server, &format!("/groups?cursor={cursor}"));
+    second.shows("5m (from /berlin)");
+    assert!(!second.body.contains(">/berlin</a>"), "{}", second.body);
     let refused = post(&server, "/groups", &[("action", "remove"), ("path", "/berlin")]);
     assert_eq!(refused.status, 409);
     refused.shows("value=\"/berlin\"");
@@ -325,6 +336,11 @@ fn events_are_listed_by_what_the_address_says() {
     page.shows("musterctl event list --severity warning --since 1h");
     page.shows("data-live=\"/events/live?from=200&#38;severity=warning\"");
     assert!(!page.body.contains("all is well"));
+    let before = get(&server, "/events?until=2020-01-01T00:00:00Z");
+    before.shows("There is no such event.");
+    before.shows("musterctl event list --until 2020-01-01T00:00:00Z");
+    assert!(!before.body.contains("data-live"), "nothing comes in a time that is over");
+    get(&server, "/events?until=2120-01-01T00:00:00Z").shows("the disk is full");
     let wrong = get(&server, "/events?since=yesterday");
     assert_eq!(wrong.status, 400);
     wrong.shows("value=\"yesterday\"");
@@ -373,4 +389,52 @@ fn new_events_come_to_a_page_that_is_open_and_go_on_where_it_was() {
     let refused = get(&server, "/events/live");
     assert_eq!(refused.status, 503);
     refused.shows("clients follow the events already");
+}
+
+#[test]
+fn the_api_is_shown_as_it_describes_itself() {
+    let server = AdminServer::start();
+    let all = get(&server, "/api");
+    all.shows("<a href=\"/api?operation=post_policies_remove\">POST /v1/policies/remove</a>");
+    all.shows("<a href=\"/api?type=Policy\">page of Policy</a>");
+    let one = get(&server, "/api?operation=post_policies");
+    one.shows("<code>application</code>");
+    one.shows("Needs the role policy-author on the groups in question.");
+    one.shows("curl --unix-socket muster-data/admin.sock -X POST");
+    one.shows("href=\"/api?type=SettingsChanged\"");
+    one.shows("409");
+    let described = crate::visitor::ask(&server, "GET /v1/openapi.json", "", "").body;
+    let document: serde_json::Value = serde_json::from_str(&described).unwrap();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let name = operation["operationId"].as_str().unwrap();
+            get(&server, &format!("/api?operation={name}"))
+                .shows(&format!("<h1>{} {path}</h1>", method.to_uppercase()));
+        }
+    }
+    for name in document["components"]["schemas"].as_object().unwrap().keys() {
+        get(&server, &format!("/api?type={name}")).shows(&format!("<h1>{name}</h1>"));
+    }
+    assert_eq!(get(&server, "/api?type=Nothing").status, 404);
+}
+
+#[test]
+fn a_step_of_the_certificate_is_asked_about_and_refused_as_elsewhere() {
+    let server = AdminServer::start();
+    let asked = post(&server, "/server", &[("action", "prepare")]);
+    asked.shows("<h1>Prepare the next key?</h1>");
+    asked.shows("musterctl certificate prepare");
+    let switch = [("action", "switch"), ("share", "95")];
+    post(&server, "/server", &switch).shows("value=\"95\"");
+    assert_eq!(server.json(&["audit", "list"]), serde_json::json!([]));
+    let refused =
+        post(&server, "/server", &[("action", "prepare"), ("sure", "on"), ("recovery_key", "PRIVATE KEY")]);
+    assert_eq!(refused.status, 409);
+    assert!(!refused.body.contains("PRIVATE KEY"), "{}", refused.body);
+    let rows = server.json(&["audit", "list"]);
+    assert!(
+        rows[0]["action"] == "POST /v1/certificate" && !rows.to_string().contains("PRIVATE KEY"),
+        "{rows}"
+    );
+    assert_eq!(post(&server, "/server", &[("action", "steal")]).status, 400);
 }

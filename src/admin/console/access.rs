@@ -217,7 +217,7 @@ fn user_form(fields: &Fields, has_provider: bool) -> Part {
         true => form.tick("openid", "Signs in with OpenID Connect, without a password", &value("openid")),
         false => form,
     };
-    Part::Folded("Make a user", vec![form.button("user", "Make").into()])
+    Part::Folded("Make a user".into(), vec![form.button("user", "Make").into()])
 }
 
 fn revoke(action: &str, id: &impl ToString, is_valid: bool) -> Cell {
@@ -278,7 +278,7 @@ fn join_form(fields: &Fields) -> Part {
         .line("names", "Names", &value("names"), "such as kiosk-*; empty: any")
         .tick("approval", "Each waits for approval", &value("approval"))
         .button("join", "Make");
-    Part::Folded("Make a join token", vec![form.into()])
+    Part::Folded("Make a join token".into(), vec![form.into()])
 }
 
 fn api_form(fields: &Fields) -> Part {
@@ -289,5 +289,5 @@ fn api_form(fields: &Fields) -> Part {
         .line("group", "Group", &value("group"), "with those below it; empty: /")
         .line("ttl", "Good for", &value("ttl"), "such as 8h; empty: 90 days")
         .button("api", "Make");
-    Part::Folded("Make an API token", vec![form.into()])
+    Part::Folded("Make an API token".into(), vec![form.into()])
 }

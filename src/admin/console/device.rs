@@ -194,7 +194,7 @@ fn actions(device: &str, detail: &DeviceDetail, typed: &Fields) -> Part {
         .button("tag", "Give")
         .button("untag", "Take");
     let sync = Form::post(url, "").button("sync", "Sync now");
-    Part::Group(vec![sync.into(), Part::Folded("Change it", vec![change.into(), tag.into()])])
+    Part::Group(vec![sync.into(), Part::Folded("Change it".into(), vec![change.into(), tag.into()])])
 }
 
 fn remove_form(device: &str, name: &str) -> Part {
@@ -203,7 +203,7 @@ fn remove_form(device: &str, name: &str) -> Part {
             .tick("sure", &format!("refuse {name} from now on"), "")
             .danger("remove", "Remove")
             .button("re-enrol", "Make a token to re-enrol it");
-    Part::Folded("Remove or re-enrol", vec![form.into()])
+    Part::Folded("Remove or re-enrol".into(), vec![form.into()])
 }
 
 fn facts(detail: &DeviceDetail) -> Vec<(&'static str, Cell)> {
@@ -285,7 +285,7 @@ fn settings_table(device: &str, settings: Vec<ApplicationSettings>) -> Table {
             Cell::State(kind, state),
             Cell::text(detail),
             Cell::Code(serde_json::Value::Object(one.settings).to_string()),
-            Cell::link(change, "set its own"),
+            Cell::Change(change, "set its own"),
         ]
     });
     let heads = ["Application (explain)", "On the device", "Detail", "As they should be", "Change"];

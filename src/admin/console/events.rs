@@ -35,7 +35,7 @@ pub(super) async fn show(api: Api, fields: Fields) -> Answer {
         Err(error) => (EventQuery::default(), Some(error)),
     };
     let mut command = "musterctl event list".to_owned();
-    for name in ["device", "severity", "since"] {
+    for name in ["device", "severity", "since", "until"] {
         if let Some(value) = fields.some(name) {
             command = format!("{command} --{name} {}", shell_word(&value));
         }
@@ -47,6 +47,7 @@ pub(super) async fn show(api: Api, fields: Fields) -> Answer {
             .line("device", "Device", fields.get("device"), "its name or id; empty: all")
             .choice("severity", "Severity", fields.get("severity"), severities)
             .line("since", "Since", fields.get("since"), "such as 24h, or 2026-11-24T10:00:00Z")
+            .line("until", "Until", fields.get("until"), "the same; empty: now, and what comes")
             .button("", "Show"),
     );
     if wrong.is_some() {
@@ -57,16 +58,16 @@ pub(super) async fn show(api: Api, fields: Fields) -> Answer {
         Err(error) => return page.wrong(Some(error)).into(),
     };
     let cursor = |cursor| {
-        let (device, severity, since) =
-            (fields.some("device"), fields.some("severity"), fields.some("since"));
-        with_query(
-            "/events",
-            &serde_json::json!({ "device": device, "severity": severity, "since": since, "cursor": cursor }),
-        )
+        let mut query = serde_json::json!({ "cursor": cursor });
+        for name in ["device", "severity", "since", "until"] {
+            query[name] = serde_json::json!(fields.some(name));
+        }
+        with_query("/events", &query)
     };
     let next = list.next_cursor.map(cursor);
     // The first page goes on by itself, from behind the newest event on it.
-    let live = query.cursor.is_none().then(|| {
+    let is_open = query.cursor.is_none() && query.until.is_none();
+    let live = is_open.then(|| {
         let from = list.items.first().map(|event| event.next_position);
         with_query(
             "/events/live",
@@ -81,22 +82,20 @@ pub(super) async fn show(api: Api, fields: Fields) -> Answer {
 }
 
 fn asked(fields: &Fields) -> Result<EventQuery, ErrorDetail> {
-    let since = match fields.some("since") {
-        None => None,
-        Some(text) => Some(match parse_duration(&text) {
-            Ok(ago) => {
-                let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
-                Timestamp(WallTime(now().0.saturating_sub(ago)))
-            }
-            Err(_) => {
-                Timestamp(text.parse().map_err(|error| invalid(format!("since: {error}, nor a duration")))?)
-            }
-        }),
+    let time = |name: &str| -> Result<Option<Timestamp>, ErrorDetail> {
+        let Some(text) = fields.some(name) else { return Ok(None) };
+        if let Ok(ago) = parse_duration(&text) {
+            let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+            return Ok(Some(Timestamp(WallTime(now().0.saturating_sub(ago)))));
+        }
+        let time = text.parse().map_err(|error| invalid(format!("{name}: {error}, nor a duration")))?;
+        Ok(Some(Timestamp(time)))
     };
     Ok(EventQuery {
         device: fields.some("device"),
         severity: fields.parsed("severity")?,
-        since,
+        since: time("since")?,
+        until: time("until")?,
         limit: None,
         cursor: fields.some("cursor"),
     })

@@ -11,8 +11,8 @@ use crate::fleet::why::shell_word;
 use crate::wire::api::device_table::duration;
 use crate::wire::api::url::with_query;
 use crate::wire::api::{
-    ErrorDetail, Group, GroupMove, GroupRemoval, Interval, Keep, NewGroup, Page as ListPage, PageQuery,
-    SettingsChanged,
+    ErrorDetail, Group, GroupInForce, GroupMove, GroupRemoval, Interval, Keep, NewGroup, Page as ListPage,
+    PageQuery, SettingsChanged,
 };
 
 pub(super) async fn show(api: Api, fields: Fields) -> Answer {
@@ -82,27 +82,18 @@ async fn page(api: &Api, fields: &Fields, wrong: Option<ErrorDetail>, asked: Opt
 
 /// Rows of the tree: settings that a group has from above are named with the group that has them.
 fn rows(groups: &[Group]) -> Vec<[Cell; 6]> {
-    let above = |group: &Group, is_set: fn(&Group) -> bool| {
-        let is_above = |other: &&Group| {
-            let rest = group.path.strip_prefix(other.path.trim_end_matches('/'));
-            is_set(other) && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        groups.iter().filter(is_above).max_by_key(|other| other.path.len())
-    };
-    let from = |text: String, of: &Group, group: &Group| {
-        if of.path == group.path {
-            Cell::text(text)
-        } else {
-            Cell::text(format!("{text} (from {})", of.path))
-        }
+    let from = |text: String, of: &str, group: &Group| {
+        if of == group.path { Cell::text(text) } else { Cell::text(format!("{text} (from {of})")) }
     };
     let row = |group: &Group| {
-        let interval = match above(group, |group| group.interval_seconds.is_some()) {
-            Some(of) => from(duration(of.interval_seconds.unwrap_or_default().into()), of, group),
+        let GroupInForce { interval_seconds, interval_from, keep_connected, keep_connected_from } =
+            &group.in_force;
+        let interval = match interval_from {
+            Some(of) => from(duration(interval_seconds.unwrap_or_default().into()), of, group),
             None => Cell::text("the server's"),
         };
-        let keep = match above(group, |group| group.keep_connected.is_some()) {
-            Some(of) => from(Keep::from(of.keep_connected.unwrap_or_default()).to_string(), of, group),
+        let keep = match keep_connected_from {
+            Some(of) => from(Keep::from(*keep_connected).to_string(), of, group),
             None => Cell::text("off"),
         };
         let query = |url: &str, name: &str| with_query(url, &serde_json::json!({ (name): group.path }));
@@ -112,7 +103,7 @@ fn rows(groups: &[Group]) -> Vec<[Cell; 6]> {
             interval,
             keep,
             Cell::link(query("/policies", "group"), "policies"),
-            Cell::link(query("/groups", "path"), "change"),
+            Cell::Change(query("/groups", "path"), "change"),
         ]
     };
     groups.iter().map(row).collect()

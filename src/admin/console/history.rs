@@ -133,7 +133,7 @@ fn compared(fields: &Fields, versions: &[PolicyVersion], [from, to]: [&PolicyVer
     let mut parts = vec![
         Part::Form(choose),
         keys(format!("What differs: {before} and {after}"), ["Key", &before, &after], &differ).into(),
-        Part::Folded("The whole text of the revision", vec![Part::Written(written)]),
+        Part::Folded("The whole text of the revision".into(), vec![Part::Written(written)]),
     ];
     if from.revision != versions.first().map_or(0, |now| now.revision) && !is_removed {
         let note = "The next page says which devices would change, and how; nothing is saved before that.";

@@ -24,6 +24,9 @@ mod openid;
 mod overview;
 mod page;
 mod policies;
+mod reference;
+mod rights;
+mod rotation;
 mod said;
 mod selection;
 mod server;
@@ -83,7 +86,8 @@ pub(super) fn around(api: Router, provider: Option<Arc<OpenId>>) -> Router {
         .route("/events/live", get(events::live))
         .route("/access", get(access::show).post(access::change))
         .route("/audit", get(audit::show))
-        .route("/server", get(server::show))
+        .route("/server", get(server::show).post(rotation::change))
+        .route("/api", get(reference::show))
         .route("/help", get(help::show))
         .route("/sign-in", get(sign_in::show).post(sign_in::sign_in))
         .route("/openid/start", get(openid::start))
@@ -93,6 +97,7 @@ pub(super) fn around(api: Router, provider: Option<Arc<OpenId>>) -> Router {
         .route("/sign-out", post(sign_in::sign_out))
         .layer(DefaultBodyLimit::max(REQUEST_BODY_BYTES_MAX))
         .layer(Extension(provider))
+        .layer(middleware::from_fn_with_state(api.clone(), rights::known))
         .layer(middleware::from_fn(safe))
         .route("/assets/{name}", get(assets::serve))
         .fallback(other)

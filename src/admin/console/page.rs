@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::form::{Field, Form, Kind};
 use super::text::{When, count};
-use super::{assets, said};
+use super::{assets, rights, said};
 use crate::wire::api::device_table::or_nothing;
 use crate::wire::api::{ErrorDetail, Timestamp};
 
@@ -94,7 +94,8 @@ impl Page {
 }
 
 impl IntoResponse for Page {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
+        rights::leave_out(&mut self.parts);
         let status = self.wrong.as_ref().map_or(200, |wrong| wrong.code.status());
         let mut answer = match self.render() {
             Ok(text) => text.into_response(),
@@ -156,7 +157,7 @@ pub(super) enum Part {
     /// Beside each other.
     Group(Vec<Part>),
     /// Shown when it is opened.
-    Folded(&'static str, Vec<Part>),
+    Folded(String, Vec<Part>),
 }
 
 impl Part {
@@ -307,6 +308,8 @@ pub(super) fn table_row(heads: &[&str], row: &[Cell]) -> String {
 pub(super) enum Cell {
     Text(String),
     Link(String, String),
+    /// A link to where something is changed, for those alone who may.
+    Change(String, &'static str),
     Number(u64),
     When(Option<When>),
     /// A state: its colour's name, and the word.

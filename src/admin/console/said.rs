@@ -5,7 +5,7 @@ use super::form::Fields;
 use super::text::many;
 
 /// Names of changes, and the text for each; `{}` stands for a number of devices.
-const DONE: [(&str, &str); 16] = [
+const DONE: [(&str, &str); 17] = [
     ("approved", "Approved. It is in sync within about a minute."),
     ("approved-devices", "{} approved. In sync within about a minute."),
     ("called", "{} asked to sync now."),
@@ -16,6 +16,7 @@ const DONE: [(&str, &str); 16] = [
     ("removed", "Removed."),
     ("removed-devices", "{} removed."),
     ("revoked", "Withdrawn: the next request with it is refused."),
+    ("rotated", "Done: the stage of the rotation is under 'Certificate'."),
     ("saved", "Saved."),
     ("set", "Set: {} with other settings."),
     ("signed-out", "You are signed out."),

@@ -46,7 +46,7 @@ pub(super) fn forms(filter: &str, devices: u64, typed: &Fields) -> Option<Part> 
         .button("", "Save");
     let mut forms = vec![Part::Form(form)];
     forms.extend((!filter.is_empty()).then_some(Part::Form(view)));
-    (devices > 0).then_some(Part::Folded("Change all of these devices", forms))
+    (devices > 0).then_some(Part::Folded("Change all of these devices".into(), forms))
 }
 
 /// Does it when the number is the one that was said, and else says it.

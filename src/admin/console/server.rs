@@ -1,19 +1,22 @@
 //! The server: what it does, holds and allows.
 
 use super::api::Api;
+use super::form::Fields;
 use super::overview::server;
 use super::page::{Answer, Cell, Page, Part, Table};
+use super::rotation;
 use super::text::{count, many};
 use crate::wire::api::device_table::{duration, or_nothing};
 use crate::wire::api::quantity::size;
 use crate::wire::api::{CertificateStatus, CloseCount, Limit, Status};
 
-pub(super) async fn show(api: Api) -> Answer {
+pub(super) async fn show(api: Api, fields: Fields) -> Answer {
     let (status, certificate) =
         tokio::join!(api.get::<Status>("/v1/status"), api.get::<CertificateStatus>("/v1/certificate"));
     let status = status?;
     let mut page = Page::new("/server", "Server")
         .command("musterctl status")
+        .said(&fields)
         .with_all(server(Some(&status)))
         .with(Part::Facts(facts(&status)))
         .with(Part::heading("Links"))
@@ -28,6 +31,7 @@ pub(super) async fn show(api: Api) -> Answer {
     // Administrators of the whole fleet alone see it.
     if let Ok(certificate) = certificate {
         page = page.with(Part::heading("Certificate")).with(Part::Facts(trust(&certificate)));
+        page = page.with(rotation::steps(&certificate));
     }
     page.into()
 }

@@ -417,6 +417,9 @@ pub(super) enum EventCommand {
         /// Only those that the server received since then: a time (RFC 3339) or so long ago, such as 1h
         #[arg(long, value_name = "TIME", value_parser = since)]
         since: Option<Timestamp>,
+        /// Only those that it received before then: the same
+        #[arg(long, value_name = "TIME", value_parser = since)]
+        until: Option<Timestamp>,
         /// Most events to list, the newest ones
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         limit: u32,

@@ -14,12 +14,13 @@ use crate::wire::printable::SERVER_PLACE;
 
 pub(super) fn run(client: &mut Client, output: &mut Output, command: EventCommand) -> Result<(), Failure> {
     match command {
-        EventCommand::List { filter, since, limit } => {
+        EventCommand::List { filter, since, until, limit } => {
             let page = limit.min(PAGE_ITEMS_MAX);
             let query = EventQuery {
                 device: filter.device,
                 severity: filter.severity,
                 since,
+                until,
                 limit: Some(page),
                 cursor: None,
             };

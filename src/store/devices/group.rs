@@ -9,6 +9,7 @@ use crate::store::policies::{self, SettingsChange};
 use crate::store::sql::Sql as _;
 use crate::store::tasks;
 use crate::store::{api_tokens, users};
+use crate::wire::api::GroupInForce;
 use crate::wire::printable::is_name;
 use crate::wire::time::WallTime;
 
@@ -210,16 +211,26 @@ pub(super) fn path_of(connection: &Connection, group: i64) -> Result<String, Sto
 
 /// Settings that a group gives its devices.
 pub(super) fn inherited(connection: &Connection, group: i64) -> Result<Inherited, StoreError> {
-    let path = path_of(connection, group)?;
+    let found = in_force(connection, &path_of(connection, group)?)?;
+    let keep_connected = found.keep_connected_from.is_some().then_some(found.keep_connected);
+    Ok(Inherited { interval_seconds: found.interval_seconds, keep_connected })
+}
+
+/// The same, with the groups that say so.
+pub(super) fn in_force(connection: &Connection, path: &str) -> Result<GroupInForce, StoreError> {
     let sql = "SELECT interval_seconds, keep_connected FROM groups WHERE path = ?1";
-    let mut found = Inherited::default();
-    let mut at = Some(path.as_str());
+    let mut found = GroupInForce::default();
+    let mut at = Some(path);
     while let Some(path) = at {
         let row = connection.perhaps(sql, [path], |row| row.try_into())?;
-        let (interval_seconds, keep_connected) = row.unwrap_or_default();
-        found.interval_seconds = found.interval_seconds.or(interval_seconds);
-        found.keep_connected = found.keep_connected.or(keep_connected);
-        if found.interval_seconds.is_some() && found.keep_connected.is_some() {
+        let (interval_seconds, keep_connected): (Option<u32>, Option<bool>) = row.unwrap_or_default();
+        if found.interval_from.is_none() && interval_seconds.is_some() {
+            (found.interval_seconds, found.interval_from) = (interval_seconds, Some(path.to_owned()));
+        }
+        if let (None, Some(keeps)) = (&found.keep_connected_from, keep_connected) {
+            (found.keep_connected, found.keep_connected_from) = (keeps, Some(path.to_owned()));
+        }
+        if found.interval_from.is_some() && found.keep_connected_from.is_some() {
             break;
         }
         at = parent(path);

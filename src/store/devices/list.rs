@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, params};
 
 use super::certificates::{self, DeviceCertificate};
-use super::group::normal_path;
+use super::group::{in_force, normal_path};
 use super::rows::{self, number_by_name, number_of};
 use super::status::{self, DeviceStatus};
 use super::token;
@@ -11,7 +11,7 @@ use crate::store::error::StoreError;
 use crate::store::inventory::{self, ApplicationStatistics};
 use crate::store::page::{Page, PageRequest};
 use crate::store::sql::{Columns as _, Sql as _};
-use crate::wire::api::{Group, Token};
+use crate::wire::api::{Group, GroupInForce, Token};
 use crate::wire::id::{DeviceId, Epoch, TokenId};
 use crate::wire::section::{ApplicationCondition, HostFacts, SectionState};
 use crate::wire::time::WallTime;
@@ -179,7 +179,10 @@ fn load_detail(connection: &Connection, number: i64) -> Result<DeviceDetail, Sto
 pub fn groups(connection: &Connection, page: &PageRequest) -> Result<Page<Group>, StoreError> {
     let [after] = page.after('g')?.unwrap_or_default();
     let sql = format!("{GROUPS} WHERE g.path > ?1 ORDER BY g.path LIMIT ?2");
-    let groups = connection.all(&sql, params![after, page.limit()], group_from_row)?;
+    let mut groups = connection.all(&sql, params![after, page.limit()], group_from_row)?;
+    for group in &mut groups {
+        group.in_force = in_force(connection, &group.path)?;
+    }
     Ok(page.page('g', groups, |group| [group.path.clone()]))
 }
 
@@ -190,19 +193,23 @@ pub fn groups(connection: &Connection, page: &PageRequest) -> Result<Page<Group>
 pub fn group(connection: &Connection, path: &str) -> Result<Group, StoreError> {
     let path = normal_path(path)?;
     let found = connection.perhaps(&format!("{GROUPS} WHERE g.path = ?1"), [&path], group_from_row)?;
-    found.ok_or(StoreError::NoGroup(path))
+    let mut group = found.ok_or(StoreError::NoGroup(path))?;
+    group.in_force = in_force(connection, &group.path)?;
+    Ok(group)
 }
 
 const GROUPS: &str = "SELECT g.path, g.interval_seconds, g.keep_connected,
         (SELECT count(*) FROM devices d WHERE d.group_id = g.id AND d.removed_at IS NULL)
     FROM groups g";
 
+/// Without what is in force for it.
 fn group_from_row(row: &Row<'_>) -> rusqlite::Result<Group> {
     Ok(Group {
         path: row.get(0)?,
         interval_seconds: row.get(1)?,
         keep_connected: row.get(2)?,
         devices: row.number(3)?,
+        in_force: GroupInForce::default(),
     })
 }
 

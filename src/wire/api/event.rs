@@ -18,6 +18,8 @@ pub struct EventQuery {
     pub severity: Option<Severity>,
     /// Only those that the server received at or after this time.
     pub since: Option<Timestamp>,
+    /// Only those that the server received before this time.
+    pub until: Option<Timestamp>,
     /// Most items of the page.
     pub limit: Option<u32>,
     /// Begin of the page.

@@ -34,4 +34,20 @@ pub struct Group {
     pub keep_connected: Option<bool>,
     /// Number of devices in it, those of groups below it not counted.
     pub devices: u64,
+    /// The settings of its devices that have none of their own.
+    pub in_force: GroupInForce,
+}
+
+/// The settings of a group's devices that have none of their own, and the groups that they come from.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct GroupInForce {
+    /// The interval of syncs; null: that of the server.
+    pub interval_seconds: Option<u32>,
+    /// Path of the group that the interval is set for; null: none.
+    pub interval_from: Option<String>,
+    /// Whether links stay open between syncs.
+    pub keep_connected: bool,
+    /// Path of the group that this is set for; null: none.
+    pub keep_connected_from: Option<String>,
 }

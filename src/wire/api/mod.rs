@@ -138,7 +138,7 @@ pub use device::{
 pub use event::{
     CLAIMED_PREFIX, DeletedEvents, EventQuery, EventRecord, EventSource, FollowLine, FollowQuery,
 };
-pub use group::{Group, NewGroup};
+pub use group::{Group, GroupInForce, NewGroup};
 pub use keep::Keep;
 pub use policy::{
     ApplicationSettings, CHANGED_NAMES_MAX, ChangedDevice, ChangedKey, ExplainQuery, ExplainedKey, GroupMove,
