@@ -9,7 +9,7 @@ use muster::wire::event::Severity;
 use muster::wire::id::Epoch;
 
 use super::scene::Scene;
-use crate::kit::event;
+use crate::kit::{Connection, event};
 
 fn open(scene: &Scene) -> Option<UnixStream> {
     UnixStream::connect(scene.directory.path().join("data/admin.sock")).ok()
@@ -50,15 +50,20 @@ pub(crate) fn followers(scene: &Scene) {
     let streams: Vec<UnixStream> =
         (0..100).filter_map(|_| ask(scene, "GET /v1/events/follow?from=0", 0, b"")).collect();
     let mut connection = scene.hostile();
+    much_happens(&mut connection);
+    std::thread::sleep(Duration::from_secs(3));
+    let (followed, refused) = served_and_refused(&streams);
+    assert!((1..=FOLLOWERS_MAX).contains(&followed) && refused > 0, "{followed} follow, {refused} refused");
+}
+
+/// Ten thousand events of a kilobyte.
+pub(crate) fn much_happens(connection: &mut Connection) {
     let long = event(Severity::Info, "x".repeat(1_000));
     for batch in 0..200 {
         let first = batch * 50 + 1;
         connection.send_copies(Epoch(3), first..=first + 49, &long);
         assert!(connection.send_all());
     }
-    std::thread::sleep(Duration::from_secs(3));
-    let (followed, refused) = served_and_refused(&streams);
-    assert!((1..=FOLLOWERS_MAX).contains(&followed) && refused > 0, "{followed} follow, {refused} refused");
 }
 
 pub(crate) fn waits(scene: &Scene) {

@@ -52,6 +52,7 @@ attacks! {
     passwords: "wrong passwords", Stranger, 32, network::passwords;
     connections: "connections of administrators", Administrator, 4, administrator::connections;
     followers: "followers that do not read", Administrator, 48, administrator::followers;
+    followers_from_afar: "followers that do not read", Stranger, 48, network::followers;
     waits: "answers that wait for devices", Administrator, 4, administrator::waits;
     bodies: "requests of administrators", Administrator, 12, administrator::bodies;
 }

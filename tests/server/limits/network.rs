@@ -4,13 +4,15 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use muster::admin::network::CONNECTIONS_OF_ADDRESS_MAX;
+use muster::admin::capacity::FOLLOWERS_MAX;
+use muster::admin::network::{CONNECTIONS_OF_ADDRESS_MAX, NETWORK_CONNECTIONS_MAX};
 use muster::client::{Address, Client};
 use muster::reactor::channel::{ClientTls, ExpectedServer, HTTP_2};
 use muster::wire::api::{ErrorCode, NewApiToken, SignIn};
 use muster::wire::role::Role;
 use muster::wire::token::ApiTokenText;
 
+use super::administrator::much_happens;
 use super::scene::Scene;
 use crate::kit::eventually;
 
@@ -57,6 +59,45 @@ pub(crate) fn unknown(scene: &Scene) {
             let _ = stream.read(&mut [0; 4_096]);
         }
     }
+}
+
+/// A thousand clients that follow, of many addresses, with a token that is good.
+pub(crate) fn followers(scene: &Scene) {
+    let token = token(scene);
+    let tls = ClientTls::of_administrator(ExpectedServer::Hash(token.server_certificate)).unwrap();
+    let (mut clients, mut waiting) = (Vec::new(), Vec::new());
+    for number in 0..1_000 {
+        let host = u8::try_from(number / CONNECTIONS_OF_ADDRESS_MAX + 1).unwrap();
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&std::net::SocketAddr::from(([127, 0, 1, host], 0)).into()).unwrap();
+        if number >= NETWORK_CONNECTIONS_MAX {
+            // There is no place, in the end not even in the kernel's queue.
+            socket.set_nonblocking(true).unwrap();
+            let _ = socket.connect(&scene.port.into());
+            waiting.push(socket);
+            continue;
+        }
+        socket.connect(&scene.port.into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        let mut connection = rustls::ClientConnection::new(tls.config(), tls.name()).unwrap();
+        let path = ["/v1/events/follow?from=0", "/events/live?from=0"][number % 2];
+        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
+        rustls::Stream::new(&mut connection, &mut stream).write_all(head.as_bytes()).unwrap();
+        clients.push((connection, stream));
+    }
+    much_happens(&mut scene.hostile());
+    std::thread::sleep(Duration::from_secs(3));
+    let mut counts = [0; 2];
+    for (connection, stream) in &mut clients {
+        let mut head = [0; 12];
+        rustls::Stream::new(connection, stream).read_exact(&mut head).unwrap();
+        counts[usize::from(&head == b"HTTP/1.1 503")] += 1;
+    }
+    assert_eq!(counts, [FOLLOWERS_MAX, NETWORK_CONNECTIONS_MAX - FOLLOWERS_MAX], "follow; are refused");
+    drop((clients, waiting));
+    let mut client = Client::new(Address::Network(scene.port.to_string())).unwrap();
+    client.sign_in(&token);
+    eventually("the port is open to others again", || client.status().is_ok());
 }
 
 /// A head of HTTP/2 (RFC 9113 section 6.2) on this stream: GET of the API's description, which is long.
