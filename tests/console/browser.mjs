@@ -288,7 +288,18 @@ async function picture() {
   }
 }
 
-const parts = { "sign-in": signIn, work, task, fleet, reader, picture };
+// More tabs than a browser opens connections to one server: all follow the events, over one.
+async function tabs() {
+  const pages = [await opened(1440, "light")];
+  while (pages.length < 10) pages.push(await pages[0].context().newPage());
+  for (const page of pages) await page.goto(`${address}/events`);
+  for (const page of pages) await page.getByText("New events appear here by themselves.").waitFor();
+  assert.equal(await pages[9].evaluate(() => performance.getEntriesByType("navigation")[0].nextHopProtocol), "h2");
+  console.log("event");
+  for (const page of pages) await page.getByText("event number 1").waitFor();
+}
+
+const parts = { "sign-in": signIn, tabs, work, task, fleet, reader, picture };
 
 await (parts[part] ?? everyPage)();
 assert.deepEqual(complaints, []);

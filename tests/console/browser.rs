@@ -144,6 +144,27 @@ fn somebody_signs_in_and_out_in_a_browser() {
     scene.browse("sign-in", |_, line| panic!("{line}"));
 }
 
+/// Has the device deliver its next event.
+fn deliver(device: &Device, server: &Musterd, sequence: u64) {
+    let mut connection = device.connect(server);
+    let event = event(Severity::Error, format!("event number {sequence}"));
+    connection.send_copies(Epoch(7), sequence..=sequence, &event);
+    connection.wait_for_ack(sequence);
+}
+
+#[test]
+fn more_tabs_than_connections_follow_the_events_in_a_browser() {
+    if !can_browse() {
+        return;
+    }
+    let mut scene = Scene::new();
+    let device = Device::enrol(scene.server(), &scene.server().token(1), "kiosk-17").unwrap();
+    scene.browse("tabs", |scene, line| match line {
+        "event" => deliver(&device, scene.server(), 1),
+        other => panic!("{other}"),
+    });
+}
+
 #[test]
 fn people_do_their_work_in_a_browser() {
     if !can_browse() {
@@ -155,10 +176,7 @@ fn people_do_their_work_in_a_browser() {
     scene.browse("work", |scene, line| match line {
         "event" => {
             sequence += 1;
-            let mut connection = device.connect(scene.server());
-            let event = event(Severity::Error, format!("event number {sequence}"));
-            connection.send_copies(Epoch(7), sequence..=sequence, &event);
-            connection.wait_for_ack(sequence);
+            deliver(&device, scene.server(), sequence);
         }
         "restart" => {
             scene.server.take().unwrap().stop();
