@@ -43,7 +43,6 @@ CREATE TABLE api_tokens (
 ) STRICT;
 
 -- People who sign in. The password is there as its Argon2id hash (RFC 9106; 19 MiB, two passes, no parallelism); null: none was set yet.
--- With an issuer they sign in at that provider of OpenID Connect; the subject is the person who has first done so, null: nobody has yet.
 CREATE TABLE users (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -51,10 +50,7 @@ CREATE TABLE users (
     group_id INTEGER NOT NULL REFERENCES groups (id),
     created_at INTEGER NOT NULL,
     password_salt BLOB,
-    password_hash BLOB,
-    issuer TEXT,
-    subject TEXT,
-    UNIQUE (issuer, subject)
+    password_hash BLOB
 ) STRICT;
 
 -- One-time links with which a user sets the password; one is gone when it was used.
