@@ -62,7 +62,7 @@ impl Consoles {
                 None => std::thread::sleep(Duration::from_millis(20)),
             }
         };
-        let address: Address = format!("https://{address}").parse().map_err(Failure::refused)?;
+        let address: Address = address.parse().map_err(Failure::refused)?;
         let mut open = Self { seen: Arc::default(), threads: Vec::new(), opened_at: Instant::now() };
         let interval = PAGE_INTERVAL.div_f64(float(count as u64));
         for number in 0..=count {
