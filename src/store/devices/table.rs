@@ -160,7 +160,7 @@ impl Default for DeviceTable {
 
 impl DeviceTable {
     /// The index of a shard uses the lowest and the highest bits, so shards are told by bits between.
-    fn shard_of(key: u64) -> usize {
+    pub(in crate::store) fn shard_of(key: u64) -> usize {
         (key >> 32) as usize % SHARDS
     }
 

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use super::labels;
 use super::matching::{Bits, Question, Scope, with_tag};
 use super::{Moment, Selection};
-use crate::fleet::filter::{Filter, Subject as _};
+use crate::fleet::filter::Filter;
+use crate::store::devices::table::{DeviceTable, SHARDS};
 use crate::store::error::StoreError;
-use crate::store::sql::{Columns as _, Sql as _};
 use crate::wire::api::{FACET_VALUES_MAX, FacetValue, Facets, Presence};
+use crate::wire::id::DeviceId;
 use crate::wire::status::Status;
 
 impl Selection {
@@ -23,12 +24,17 @@ impl Selection {
             let mut found = Bits::new(index);
             let (mut presence, mut status) = ([0; Presence::ALL.len()], [0; Status::ALL.len()]);
             let (mut groups, mut systems) = (HashMap::<i64, u64>::new(), HashMap::<&str, u64>::new());
+            let mut by_shard: [Vec<DeviceId>; SHARDS] = std::array::from_fn(|_| Vec::new());
             for candidate in question.found() {
                 found.set(candidate.place);
-                presence[candidate.presence() as usize] += 1;
+                by_shard[DeviceTable::shard_of(candidate.entry.device.0)].push(candidate.entry.device);
                 status[candidate.entry.status as usize] += 1;
                 *groups.entry(candidate.entry.group).or_default() += 1;
                 *systems.entry(index.os(candidate.entry).1).or_default() += 1;
+            }
+            // Shard by shard: in the order of names each record would come from another end of the memory.
+            for device in by_shard.into_iter().flatten() {
+                presence[scope.presence_of(&scope.record(device)) as usize] += 1;
             }
             let named = |names: &[&'static str], counts: &[u64]| {
                 values(names.iter().map(|name| (*name).to_owned()).zip(counts.iter().copied()))
@@ -50,32 +56,13 @@ impl Selection {
     }
 }
 
-/// Tags of these devices. Of those without a rule the rows are counted, once for all of them.
+/// Tags of these devices.
 fn tags(scope: Scope<'_>, found: &Bits) -> Result<Vec<FacetValue>, StoreError> {
-    let Scope { index, connection, .. } = scope;
-    let mut counts = HashMap::<i64, u64>::new();
-    if found.count() == index.entries().len() as u64 {
-        let sql = "SELECT tag, count(*) FROM device_tags GROUP BY tag";
-        counts.extend(connection.all(sql, [], |row| Ok((row.get(0)?, row.number(1)?)))?);
-    } else {
-        connection.each("SELECT tag, device FROM device_tags", [], |row| {
-            if index.place(row.get(1)?).is_some_and(|place| found.has(place)) {
-                *counts.entry(row.get(0)?).or_default() += 1;
-            }
-            Ok(())
-        })?;
-    }
     let mut tags = Vec::new();
-    for tag in labels::tags(connection)? {
-        let count = match &tag.rule {
-            None => counts.get(&tag.id).copied().unwrap_or_default(),
-            Some(_) => {
-                let mut having = Bits::new(index);
-                with_tag(scope, &tag, &mut having)?;
-                having.count_in(found)
-            }
-        };
-        tags.push((tag.name, count));
+    for tag in labels::tags(scope.connection)? {
+        let mut having = Bits::new(scope.index);
+        with_tag(scope, &tag, &mut having)?;
+        tags.push((tag.name, having.count_in(found)));
     }
     Ok(values(tags))
 }

@@ -183,6 +183,19 @@ impl Index {
         Some(self.by_number[found].1 as usize)
     }
 
+    /// The same for numbers that rise from one call to the next; `from` keeps the place of the last one. The
+    /// next is found in steps that double.
+    pub(super) fn place_from(&self, from: &mut usize, number: i64) -> Option<usize> {
+        let rest = self.by_number.get(*from..)?;
+        let mut near = 1;
+        while rest.get(near).is_some_and(|(other, _)| *other <= number) {
+            near *= 2;
+        }
+        *from += rest[..near.min(rest.len())].partition_point(|(other, _)| *other < number);
+        let (found, place) = self.by_number.get(*from)?;
+        (*found == number).then_some(*place as usize)
+    }
+
     pub(super) fn entry(&self, number: i64) -> Option<&Entry> {
         self.entries.get(self.place(number)?)
     }

@@ -17,6 +17,7 @@ use crate::store::devices::{find_group, normal_path, range_below};
 use crate::store::error::StoreError;
 use crate::store::inventory::applications::{ApplicationFilter, each_with};
 use crate::store::sql::Sql as _;
+use crate::wire::id::DeviceId;
 use crate::wire::pattern::fits;
 use crate::wire::presence::Presence;
 use crate::wire::status::Status;
@@ -29,6 +30,19 @@ pub(super) struct Scope<'i> {
     pub(super) connection: &'i Connection,
     pub(super) table: &'i DeviceTable,
     pub(super) moment: Moment,
+}
+
+impl Scope<'_> {
+    /// State of a device in memory.
+    pub(super) fn record(&self, device: DeviceId) -> DeviceState {
+        // Removed this very moment: still in the file, not in memory.
+        self.table.get(device).unwrap_or_else(|| DeviceState::new(device, DEFAULT_INTERVAL_SECONDS))
+    }
+
+    /// Presence of a device with this state.
+    pub(super) fn presence_of(&self, record: &DeviceState) -> Presence {
+        presence(&signs_of(record, self.moment.present_since), self.moment.now)
+    }
 }
 
 /// A filter at a moment, with all that had to be looked up for it.
@@ -116,8 +130,9 @@ impl Found {
 /// The devices that have a tag: that were given it, or by its rule.
 pub(super) fn with_tag(scope: Scope<'_>, tag: &StoredTag, bits: &mut Bits) -> Result<(), StoreError> {
     let Scope { index, connection, .. } = scope;
-    connection.each("SELECT device FROM device_tags WHERE tag = ?1", [tag.id], |row| {
-        if let Some(place) = index.place(row.get(0)?) {
+    let mut from = 0;
+    connection.each("SELECT device FROM device_tags WHERE tag = ?1 ORDER BY device", [tag.id], |row| {
+        if let Some(place) = index.place_from(&mut from, row.get(0)?) {
             bits.set(place);
         }
         Ok(())
@@ -173,12 +188,7 @@ pub(super) struct Candidate<'q> {
 impl<'q> Candidate<'q> {
     /// Its state in memory.
     pub(super) fn record(&self) -> &DeviceState {
-        let Self { question, entry, .. } = self;
-        // Removed this very moment: still in the file, not in memory.
-        self.record.get_or_init(|| {
-            let record = question.scope.table.get(entry.device);
-            record.unwrap_or_else(|| DeviceState::new(entry.device, DEFAULT_INTERVAL_SECONDS))
-        })
+        self.record.get_or_init(|| self.question.scope.record(self.entry.device))
     }
 
     /// Path of its group.
@@ -209,8 +219,7 @@ impl Subject for Candidate<'_> {
     }
 
     fn presence(&self) -> Presence {
-        let Moment { now, present_since } = self.question.scope.moment;
-        presence(&signs_of(self.record(), present_since), now)
+        self.question.scope.presence_of(self.record())
     }
 
     fn last_seen(&self) -> WallTime {
