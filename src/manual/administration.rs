@@ -136,7 +136,7 @@
 //! musterctl token create --uses 50 --group /new --approval        # each device waits until somebody approves it
 //! musterctl device list --presence waiting                        # those that wait
 //! musterctl device approve kiosk-18 --group /spare                # in sync within about a minute; nobody touches it
-//! musterctl device approve --where 'name:kiosk-*' --yes           # all of those that wait and are named so
+//! musterctl device approve --where 'name:booth-*' --yes           # all of those that wait and are named so
 //! musterctl device remove kiosk-19                                # not wanted: refused from now on
 //! ```
 //!

@@ -121,10 +121,10 @@ begin "the rest of the fleet"
 } || failed
 "#;
 
-/// Before a device is approved: two that wait, with the token that was made last.
+/// Before the first device is approved: some that wait, with the token that was made last.
 const WAITING: &str = r#"
-begin "two devices wait for approval"
-for name in kiosk-18 kiosk-19; do
+begin "devices wait for approval"
+for name in kiosk-18 kiosk-19 booth-1 booth-2; do
     muster-agent enroll --server muster.example.org --token "$TOKEN" --name $name --data /srv/$name >/tmp/said 2>&1 || failed
 done
 "#;
@@ -223,7 +223,7 @@ fn script() -> String {
             if line.text.contains("policy set --group /shops ") {
                 script.push_str(SHOP);
             }
-            if line.text.contains("device approve ") {
+            if line.text.contains("device approve kiosk") {
                 script.push_str(WAITING);
             }
             // From there on the file takes everything away again.

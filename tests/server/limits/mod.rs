@@ -49,6 +49,7 @@ attacks! {
     unknown: "requests without a token that is good", Stranger, 8, network::unknown;
     streams: "requests in HTTP/2", Stranger, 40, network::streams;
     wrong: "wrong API tokens", Stranger, 8, network::wrong;
+    sign_ins: "sign-ins that have gone to a provider", Stranger, 8, network::sign_ins;
     passwords: "wrong passwords", Stranger, 32, network::passwords;
     connections: "connections of administrators", Administrator, 4, administrator::connections;
     followers: "followers that do not read", Administrator, 48, administrator::followers;

@@ -25,6 +25,13 @@ fn token(scene: &Scene) -> ApiTokenText {
     token
 }
 
+/// A socket of another address than the others'.
+fn socket_of(host: u8) -> socket2::Socket {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 1, host], 0)).into()).unwrap();
+    socket
+}
+
 /// Connections on which nothing is said.
 pub(crate) fn places(scene: &Scene) {
     token(scene);
@@ -61,6 +68,31 @@ pub(crate) fn unknown(scene: &Scene) {
     }
 }
 
+/// Somebody who begins to sign in at a provider, again and again, from more addresses than there is room for.
+pub(crate) fn sign_ins(scene: &Scene) {
+    let tls = ClientTls::of_administrator(ExpectedServer::Hash(token(scene).server_certificate)).unwrap();
+    let (mut begun, mut refused) = (0, 0);
+    for host in 1..=70 {
+        let mut connection = rustls::ClientConnection::new(tls.config(), tls.name()).unwrap();
+        let socket = socket_of(host);
+        socket.connect(&scene.port.into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        let mut stream = rustls::Stream::new(&mut connection, &mut stream);
+        for _ in 0..20 {
+            stream.write_all(b"GET /openid/start HTTP/1.1\r\nhost: x\r\naccept: text/html\r\n\r\n").unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).unwrap();
+            match &answer {
+                b"HTTP/1.1 303" => begun += 1,
+                _ => refused += 1,
+            }
+            // The rest of the answer.
+            let _ = stream.read(&mut [0; 16_384]);
+        }
+    }
+    assert!(begun >= 1_024 && refused > 0, "{begun} begun, {refused} refused");
+}
+
 /// A thousand clients that follow, of many addresses, with a token that is good.
 pub(crate) fn followers(scene: &Scene) {
     let token = token(scene);
@@ -68,8 +100,7 @@ pub(crate) fn followers(scene: &Scene) {
     let (mut clients, mut waiting) = (Vec::new(), Vec::new());
     for number in 0..1_000 {
         let host = u8::try_from(number / CONNECTIONS_OF_ADDRESS_MAX + 1).unwrap();
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.bind(&std::net::SocketAddr::from(([127, 0, 1, host], 0)).into()).unwrap();
+        let socket = socket_of(host);
         if number >= NETWORK_CONNECTIONS_MAX {
             // There is no place, in the end not even in the kernel's queue.
             socket.set_nonblocking(true).unwrap();

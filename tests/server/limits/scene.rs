@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::kit::provider::{CLIENT, Provider};
 use crate::kit::{Connection, Device, Musterd, wait_for};
 use muster::wire::id::Epoch;
 use muster::wire::message::ToAgent;
@@ -40,9 +41,13 @@ impl Scene {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let provider = Provider::start(directory.path(), false);
+        let ca = directory.path().join("ca.pem");
         let settings = format!(
-            "[admin]\nlisten = \"{port}\"\n[links]\nmax = {LINKS_MAX}\nbuffer_size = \"16MiB\"\n[journal]\nsegment_size = \"1MiB\"\n\
-             device_burst = \"1MiB\"\n"
+            "[admin]\nlisten = \"{port}\"\n[admin.openid]\nname = \"Example\"\nissuer = \"{}\"\naddress = \"https://{port}\"\n\
+             client_id = \"{CLIENT}\"\nca = {ca:?}\n[links]\nmax = {LINKS_MAX}\nbuffer_size = \"16MiB\"\n[journal]\nsegment_size = \"1MiB\"\n\
+             device_burst = \"1MiB\"\n",
+            provider.issuer,
         );
         let server = Musterd::start(directory.path(), &settings);
         let token = server.token(1_000);
