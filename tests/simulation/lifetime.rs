@@ -76,7 +76,12 @@ fn device_count(seed: u64) -> usize {
 fn run(seed: u64, fault: Fault, is_shown: bool) -> (Counts, Option<String>) {
     let mut world = World::new(seed, fault, device_count(seed), is_shown);
     let broken = world.live().err();
-    (world.counts, broken.map(|broken| format!("SIM_LIFETIME_SEED={seed}, day {}: {broken}", world.day())))
+    (
+        world.counts,
+        broken.map(|broken| {
+            format!("SIM_LIFETIME_SEED={seed}, day {}: {broken}\n{}", world.day(), world.story())
+        }),
+    )
 }
 
 #[test]

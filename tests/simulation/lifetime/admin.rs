@@ -253,6 +253,7 @@ impl World {
             self.devices[number].set_back(&current);
             return Ok(());
         }
+        self.say(|| format!("device {number} is set back"));
         self.counts.set_backs += 1;
         if self.is_careful { Ok(()) } else { self.come_back(number) }
     }
@@ -274,6 +275,7 @@ impl World {
             let former = std::mem::replace(&mut self.devices[number], successor);
             let certificate = former.stored().certificate.clone();
             self.ghosts.push(Ghost { device: id, certificate });
+            self.say(|| format!("another machine is device {number}"));
             self.counts.take_overs += 1;
         } else if is_there && count > 3 && self.happens(2) {
             self.server.store.devices().remove(id, self.server_now(0).wall).unwrap();

@@ -311,6 +311,7 @@ impl World {
         let identity = candidate.into_identity(*enrolled, "server:13000".into(), now.wall);
         stage(self.devices[number].directory(), &identity).unwrap();
         commit(self.devices[number].directory(), &identity).unwrap();
+        self.say(|| format!("device {number} becomes a device of its own"));
         self.counts.forks += 1;
         let device = &mut self.devices[number];
         (device.state, device.proved, device.synced_on, device.identity) = (None, None, None, identity);

@@ -1,6 +1,7 @@
 //! Ten years of a fleet: the days pass, devices come and go, and at the end all of them are in sync.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use muster::agent::identity::{Candidate, Identity, KeyType};
@@ -22,6 +23,9 @@ pub(super) const DAY_SECONDS: u64 = 86_400;
 const BEGINNING: WallTime = WallTime(1_795_514_400_000);
 
 const DECADE_DAYS: u64 = 3_650;
+
+/// Lines that are kept of what happened.
+const STORY_LINES: usize = 60;
 
 /// A copy of what a device was before another machine took its record over.
 pub(super) struct Ghost {
@@ -75,6 +79,7 @@ pub(super) struct World {
     pub(super) copied: Option<Copied>,
     pub(super) counts: Counts,
     pub(super) is_shown: bool,
+    story: RefCell<VecDeque<String>>,
     // Dropped last.
     pub(super) scratch: tempfile::TempDir,
 }
@@ -123,6 +128,7 @@ impl World {
             copied: None,
             counts: Counts::default(),
             is_shown,
+            story: RefCell::default(),
             scratch,
         };
         for _ in 0..devices {
@@ -141,10 +147,22 @@ impl World {
         self.random.up_to(DECADE_DAYS - 1) < times_a_decade * self.step_days
     }
 
+    /// Keys are drawn anew in each run, so that none repeats another to the end: what happened last is kept.
     pub(super) fn say(&self, what: impl FnOnce() -> String) {
+        let line = format!("day {:>4}: {}", self.day(), what());
         if self.is_shown {
-            println!("day {:>4}: {}", self.day(), what());
+            println!("{line}");
         }
+        let mut story = self.story.borrow_mut();
+        if story.len() >= STORY_LINES {
+            story.pop_front();
+        }
+        story.push_back(line);
+    }
+
+    /// The last things that happened.
+    pub(super) fn story(&self) -> String {
+        self.story.borrow().iter().map(|line| format!("  {line}\n")).collect()
     }
 
     pub(super) fn day(&self) -> u64 {
@@ -230,6 +248,7 @@ impl World {
         self.server.observe(self.server_now(0));
         for device in std::mem::take(&mut self.waiting) {
             if !self.removed.contains_key(&device) {
+                self.say(|| format!("{device} is approved"));
                 self.counts.approved += 1;
                 self.server.approve(device);
             }
