@@ -13,7 +13,8 @@ CREATE TABLE policy_versions (
 INSERT INTO policy_versions (group_id, application, revision, changed_at, changed_by, settings, locks, drift)
     SELECT group_id, application, revision, changed_at, '', settings, locks, drift FROM policies;
 
--- With an issuer a user signs in at that provider of OpenID Connect; the subject is the person who has first done so, null: nobody has yet.
+-- With an issuer a user signs in at that provider of OpenID Connect; the subject is the person who has
+-- first done so, null: nobody has yet.
 ALTER TABLE users ADD COLUMN issuer TEXT;
 ALTER TABLE users ADD COLUMN subject TEXT;
 CREATE UNIQUE INDEX users_of_provider ON users (issuer, subject);

@@ -51,8 +51,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
 /// Most of one answer that is kept for a client that takes nothing.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
 
-/// Time between two looks at the deadlines.
-const LOOK_SECONDS: u64 = 1;
+/// Interval at which the deadlines are checked.
+const CHECK_SECONDS: u64 = 1;
 
 /// The places of requests of all addresses, or of one.
 #[derive(Clone)]
@@ -125,7 +125,7 @@ pub(super) async fn converse<S, A>(
     let mut connection = pin!(connection);
     let over = async {
         loop {
-            tokio::time::sleep(Duration::from_secs(LOOK_SECONDS)).await;
+            tokio::time::sleep(Duration::from_secs(CHECK_SECONDS)).await;
             if let Some(over) = streams.over(Instant::now(), deadlines) {
                 return over;
             }
