@@ -32,11 +32,20 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// The event, when it is wanted. One that this version can't read is a warning that says so.
-    pub(super) fn pick(&self, record: LogRecord<'_>) -> Option<EventRecord> {
+    /// Whether the event is wanted. It is looked into only when its severity matters: that costs the most.
+    pub(super) fn wants(&self, record: LogRecord<'_>) -> bool {
+        if self.severity.is_some() { self.pick(record).is_some() } else { self.is_about(record) }
+    }
+
+    fn is_about(&self, record: LogRecord<'_>) -> bool {
         let at = record.received_at;
         let is_in_time = at >= self.since && self.until.is_none_or(|until| at < until);
-        if self.device.is_some_and(|device| device != record.device) || !is_in_time {
+        is_in_time && self.device.is_none_or(|device| device == record.device)
+    }
+
+    /// The event, when it is wanted. One that this version can't read is a warning that says so.
+    pub(super) fn pick(&self, record: LogRecord<'_>) -> Option<EventRecord> {
+        if !self.is_about(record) {
             return None;
         }
         let Some((spool_epoch, body)) = record::decode(record.payload) else {
@@ -114,11 +123,7 @@ pub(super) fn name_devices(reader: &Reader, events: &mut [EventRecord]) -> Resul
         let name = match names.get(&event.device_id) {
             Some(name) => name.clone(),
             None => {
-                let name = match query::device(reader, &DeviceKey::Id(event.device_id)) {
-                    Ok(detail) => Some(detail.row.name),
-                    Err(StoreError::NoDevice(_) | StoreError::DeviceRemoved(_)) => None,
-                    Err(error) => return Err(error.into()),
-                };
+                let name = query::name_if_enrolled(reader, event.device_id)?;
                 names.insert(event.device_id, name.clone());
                 name
             }

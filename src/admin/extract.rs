@@ -92,11 +92,15 @@ fn one_line(text: &str) -> String {
 
 /// Number of items of a page.
 pub(super) fn limit(limit: Option<u32>) -> Result<usize, ApiError> {
-    let limit = limit.unwrap_or(PAGE_ITEMS_DEFAULT);
-    if !(1..=PAGE_ITEMS_MAX).contains(&limit) {
-        return Err(ApiError::invalid(format!("limit is {limit}, it must be from 1 to {PAGE_ITEMS_MAX}")));
+    bounded("limit", limit.unwrap_or(PAGE_ITEMS_DEFAULT), PAGE_ITEMS_MAX)
+}
+
+/// A number of items, of which there is one at least.
+pub(super) fn bounded(name: &str, number: u32, max: u32) -> Result<usize, ApiError> {
+    if !(1..=max).contains(&number) {
+        return Err(ApiError::invalid(format!("{name} is {number}, it must be from 1 to {max}")));
     }
-    usize::try_from(limit).map_err(|_| ApiError::invalid("limit is too large"))
+    usize::try_from(number).map_err(|_| ApiError::invalid(format!("{name} is too large")))
 }
 
 /// Which page of the store is asked for.

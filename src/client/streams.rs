@@ -117,7 +117,7 @@ impl<'c> Follow<'c> {
         match &line {
             FollowLine::Event(event) => self.query.from = Some(event.next_position),
             FollowLine::Reached(position) => self.query.from = Some(*position),
-            FollowLine::Gone { to, .. } => self.query.from = Some(*to),
+            FollowLine::Gone { to, .. } | FollowLine::Skipped { to, .. } => self.query.from = Some(*to),
         }
         Ok(Some(line))
     }

@@ -180,6 +180,9 @@
 //! musterctl event follow
 //! ```
 //!
+//! `event follow` misses none, however many come. `event follow --newest 20` is for people who look on: twice
+//! a second the newest 20 at most, and how many more there were (`skipped` in the API's stream).
+//!
 //! Warnings and worse are kept for longer than other events (`[journal]` in `musterd.toml`), so that a device
 //! that floods the log does not wash them away. The promises about events: [`delivery`](super::delivery).
 //!

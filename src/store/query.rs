@@ -7,7 +7,8 @@ use super::error::StoreError;
 use super::sql::{Columns as _, Sql as _};
 
 pub use super::devices::list::{
-    DeviceDetail, DeviceKey, DeviceRow, device, device_id, group, group_of, groups, name_of, token, tokens,
+    DeviceDetail, DeviceKey, DeviceRow, device, device_id, group, group_of, groups, name_if_enrolled,
+    name_of, token, tokens,
 };
 pub use super::inventory::applications::{ApplicationFilter, applications, installations};
 pub use super::page::{PAGE_ITEMS_MAX, Page, PageRequest};

@@ -297,6 +297,10 @@ async function tabs() {
   assert.equal(await pages[9].evaluate(() => performance.getEntriesByType("navigation")[0].nextHopProtocol), "h2");
   console.log("event");
   for (const page of pages) await page.getByText("event number 1").waitFor();
+  console.log("many events");
+  for (const page of pages) await page.getByText("more, not shown here").first().waitFor();
+  for (const page of pages) await page.getByText("event number 1000").first().waitFor();
+  assert.equal(await pages[0].locator("tbody tr").evaluateAll((rows) => rows.length < 300), true);
 }
 
 const parts = { "sign-in": signIn, tabs, work, task, fleet, reader, picture };

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -144,12 +145,13 @@ fn somebody_signs_in_and_out_in_a_browser() {
     scene.browse("sign-in", |_, line| panic!("{line}"));
 }
 
-/// Has the device deliver its next event.
-fn deliver(device: &Device, server: &Musterd, sequence: u64) {
+/// Has the device deliver its next events.
+fn deliver(device: &Device, server: &Musterd, sequences: RangeInclusive<u64>) {
     let mut connection = device.connect(server);
-    let event = event(Severity::Error, format!("event number {sequence}"));
-    connection.send_copies(Epoch(7), sequence..=sequence, &event);
-    connection.wait_for_ack(sequence);
+    let last = *sequences.end();
+    let event = event(Severity::Error, format!("event number {last}"));
+    connection.send_copies(Epoch(7), sequences, &event);
+    connection.wait_for_ack(last);
 }
 
 #[test]
@@ -160,7 +162,8 @@ fn more_tabs_than_connections_follow_the_events_in_a_browser() {
     let mut scene = Scene::new();
     let device = Device::enrol(scene.server(), &scene.server().token(1), "kiosk-17").unwrap();
     scene.browse("tabs", |scene, line| match line {
-        "event" => deliver(&device, scene.server(), 1),
+        "event" => deliver(&device, scene.server(), 1..=1),
+        "many events" => deliver(&device, scene.server(), 2..=1_000),
         other => panic!("{other}"),
     });
 }
@@ -176,7 +179,7 @@ fn people_do_their_work_in_a_browser() {
     scene.browse("work", |scene, line| match line {
         "event" => {
             sequence += 1;
-            deliver(&device, scene.server(), sequence);
+            deliver(&device, scene.server(), sequence..=sequence);
         }
         "restart" => {
             scene.server.take().unwrap().stop();

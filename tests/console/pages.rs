@@ -377,6 +377,12 @@ fn new_events_come_to_a_page_that_is_open_and_go_on_where_it_was() {
     server.event(device, Severity::Info, "three");
     let read = read_until(&mut follow("last-event-id: 200\r\n"), "id: 300\n");
     assert!(!read.contains("two"), "{read}");
+    for number in 0..1_200 {
+        server.log.push(device, Severity::Info, &number.to_string());
+    }
+    let read = read_until(&mut follow("last-event-id: 300\r\n"), "id: 120300\n\n");
+    assert!(read.contains("id: 115300\ndata: <tr><td class=\"quiet\" colspan=\"6\">1,150 more, "), "{read}");
+    assert_eq!(read.matches("event: row").count(), 51);
     // Those that have gone leave their places.
     let mut places = Vec::new();
     eventually("all places are taken", || {

@@ -200,6 +200,41 @@ fn events_are_followed_across_a_restart() {
 }
 
 #[test]
+fn a_follower_may_ask_for_the_newest_alone_and_the_others_miss_none() {
+    let server = AdminServer::start();
+    let device = server.enrol("a");
+    for number in 1..=1_000 {
+        server.log.push(device, Severity::Info, &number.to_string());
+    }
+    let all = FollowQuery { from: Some(0), ..FollowQuery::default() };
+    let text = |line: FollowLine| match line {
+        FollowLine::Event(event) => event.message,
+        other => serde_json::to_string(&other).unwrap(),
+    };
+    let mut client = server.client();
+    let newest = client.follow(FollowQuery { newest: Some(3), ..all.clone() });
+    let newest: Vec<_> = newest.take(5).map(|line| text(line.unwrap())).collect();
+    let skipped = "{\"skipped\":{\"events\":997,\"to\":99700}}";
+    assert_eq!(newest, [skipped, "998", "999", "1000", "{\"reached\":100000}"]);
+    let (mut one, mut other) = (server.client(), server.client());
+    let lines = one.follow(all.clone()).zip(other.follow(all));
+    let lines = lines.map(|(one, other)| (text(one.unwrap()), text(other.unwrap())));
+    let events: Vec<_> = lines.filter(|(one, _)| !one.starts_with('{')).take(1_000).collect();
+    let wanted = (1..=1_000).map(|number| (number.to_string(), number.to_string()));
+    assert_eq!(events, wanted.collect::<Vec<_>>());
+
+    let mut follower = server.command(&["event", "follow", "--from", "0", "--newest", "2", "--json"]);
+    let mut follower = follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut said, mut event) = (String::new(), String::new());
+    BufReader::new(follower.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    BufReader::new(follower.stdout.take().unwrap()).read_line(&mut event).unwrap();
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    assert_eq!(said, "musterctl: 998 more, left out by --newest\n");
+    assert!(event.contains("\"message\":\"999\""), "{event}");
+}
+
+#[test]
 fn groups_are_made_and_listed() {
     let server = AdminServer::start();
     let made = server.json(&["group", "create", "berlin/kiosks", "--interval", "5m"]);

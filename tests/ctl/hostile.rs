@@ -65,6 +65,8 @@ fn every_refusal_is_json_with_its_status() {
         ("GET /v1/events?cursor=e-1", "", 400, "invalid_argument"),
         ("GET /v1/events?device=nobody", "", 404, "not_found"),
         ("GET /v1/events/follow?from=999999", "", 400, "invalid_argument"),
+        ("GET /v1/events/follow?newest=0", "", 400, "invalid_argument"),
+        ("GET /v1/events/follow?newest=129", "", 400, "invalid_argument"),
         ("DELETE /v1/tokens/12", "", 400, "invalid_argument"),
         ("DELETE /v1/tokens/00abcdef01234567", "", 404, "not_found"),
         ("POST /v1/tokens", "{", 400, "invalid_argument"),

@@ -12,7 +12,7 @@ use super::api::Api;
 use super::devices;
 use super::form::{Fields, Form, invalid};
 use super::page::{Answer, Cell, Page, Part, Problem, Table, table_row};
-use super::text::now;
+use super::text::{count, now};
 use crate::admin::lines::{self, LinesSender};
 use crate::fleet::why::shell_word;
 use crate::wire::api::url::with_query;
@@ -22,6 +22,9 @@ use crate::wire::api::{
 use crate::wire::printable::SERVER_PLACE;
 use crate::wire::time::WallTime;
 use crate::wire::units::parse_duration;
+
+/// Rows that come to an open page at once, twice a second: more than anybody reads.
+const ROWS_MAX: u32 = 50;
 
 /// Longest line of the API's stream: an event has 8 KiB, and JSON may write each byte with six.
 const LINE_BYTES_MAX: usize = 128 * 1024;
@@ -71,7 +74,7 @@ pub(super) async fn show(api: Api, fields: Fields) -> Answer {
         let from = list.items.first().map(|event| event.next_position);
         with_query(
             "/events/live",
-            &FollowQuery { device: query.device.clone(), severity: query.severity, from },
+            &FollowQuery { device: query.device.clone(), severity: query.severity, from, newest: None },
         )
     });
     let deleted = list.deleted.map(|deleted| {
@@ -136,6 +139,7 @@ pub(super) async fn live(api: Api, fields: Fields, headers: HeaderMap) -> Result
         device: fields.some("device"),
         severity: fields.parsed("severity")?,
         from: last.or(fields.parsed("from")?),
+        newest: Some(ROWS_MAX),
     };
     let answer = api.answer(Method::GET, &with_query("/v1/events/follow", &query), Body::empty()).await?;
     let (pieces, body) = lines::body();
@@ -177,6 +181,14 @@ fn server_sent(line: &[u8]) -> Option<String> {
             Some(format!("event: row\nid: {next}\ndata: {html}\n\n"))
         }
         FollowLine::Reached(position) => Some(format!("id: {position}\n\n")),
+        FollowLine::Skipped { events, to } => {
+            let (columns, events) = (HEADS.len(), count(events));
+            let text = format!(
+                "{events} more, not shown here: narrow the filter, or <code>musterctl event follow</code>"
+            );
+            let row = format!("<tr><td class=\"quiet\" colspan=\"{columns}\">{text}</td></tr>");
+            Some(format!("event: row\nid: {to}\ndata: {row}\n\n"))
+        }
         FollowLine::Gone { .. } => Some("event: gone\ndata:\n\n".to_owned()),
     }
 }

@@ -17,7 +17,9 @@ use super::user::UserCommand;
 use crate::client::Address;
 use crate::fleet::filter::{Filter, quoted};
 use crate::fleet::version::VersionExpression;
-use crate::wire::api::{CALL_SECONDS_MAX, DeviceSort, Interval, Keep, ParseError, Presence, Timestamp};
+use crate::wire::api::{
+    CALL_SECONDS_MAX, DeviceSort, FOLLOW_NEWEST_MAX, Interval, Keep, ParseError, Presence, Timestamp,
+};
 use crate::wire::event::Severity;
 use crate::wire::id::TokenId;
 use crate::wire::status::Status;
@@ -436,6 +438,9 @@ With --json, one JSON document a line.")]
         /// Begin with what lies at this position of the journal: a next_position that --json showed earlier
         #[arg(long, value_name = "POSITION")]
         from: Option<u64>,
+        /// Twice a second the newest N at most, and how many more there were; without it: all
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(FOLLOW_NEWEST_MAX)))]
+        newest: Option<u32>,
     },
 }
 

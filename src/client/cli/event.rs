@@ -45,8 +45,8 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: EventComman
             }
             Ok(())
         }
-        EventCommand::Follow { filter, from } => {
-            let query = FollowQuery { device: filter.device, severity: filter.severity, from };
+        EventCommand::Follow { filter, from, newest } => {
+            let query = FollowQuery { device: filter.device, severity: filter.severity, from, newest };
             for line in client.follow(query) {
                 match line? {
                     FollowLine::Event(event) if output.is_json => output.json_line(&event)?,
@@ -68,6 +68,9 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: EventComman
                             std::io::stderr(),
                             "musterctl: the events from position {from} to {to} {text}"
                         );
+                    }
+                    FollowLine::Skipped { events, .. } => {
+                        let _ = writeln!(std::io::stderr(), "musterctl: {events} more, left out by --newest");
                     }
                 }
             }

@@ -93,6 +93,15 @@ pub fn name_of(connection: &Connection, device: DeviceId) -> Result<Option<Strin
     connection.perhaps("SELECT name FROM devices WHERE id = ?1", [device], |row| row.get(0))
 }
 
+/// Name of a device; `None`: it was removed, or there was never such a device.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn name_if_enrolled(connection: &Connection, device: DeviceId) -> Result<Option<String>, StoreError> {
+    let sql = "SELECT name FROM devices WHERE id = ?1 AND removed_at IS NULL";
+    connection.perhaps(sql, [device], |row| row.get(0))
+}
+
 /// Path of a device's group; `None`: there was never such a device.
 ///
 /// # Errors

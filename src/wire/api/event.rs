@@ -26,6 +26,9 @@ pub struct EventQuery {
     pub cursor: Option<String>,
 }
 
+/// Most events of a batch of a stream that leaves older ones out.
+pub const FOLLOW_NEWEST_MAX: u32 = 128;
+
 /// Asks for events as they become durable.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -38,6 +41,9 @@ pub struct FollowQuery {
     /// Begins with the record at this position of the journal: a `next_position`, or a `reached`. Left out:
     /// begins with what comes from now on.
     pub from: Option<u64>,
+    /// Two batches a second at most, of this many events at most: the newest, and how many others there were.
+    /// From 1 to 128. Left out: all events, as soon as they are durable.
+    pub newest: Option<u32>,
 }
 
 named! {
@@ -121,6 +127,14 @@ pub enum FollowLine {
         /// Position at which reading would have gone on.
         from: u64,
         /// Position at which it goes on.
+        to: u64,
+    },
+    /// Events that are left out, as more came than the newest that were asked for. They are in the list of
+    /// events.
+    Skipped {
+        /// Their number.
+        events: u64,
+        /// Position at which the stream goes on.
         to: u64,
     },
 }

@@ -136,7 +136,8 @@ pub use device::{
     UdpReach,
 };
 pub use event::{
-    CLAIMED_PREFIX, DeletedEvents, EventQuery, EventRecord, EventSource, FollowLine, FollowQuery,
+    CLAIMED_PREFIX, DeletedEvents, EventQuery, EventRecord, EventSource, FOLLOW_NEWEST_MAX, FollowLine,
+    FollowQuery,
 };
 pub use group::{Group, GroupInForce, NewGroup};
 pub use keep::Keep;
