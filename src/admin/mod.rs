@@ -191,7 +191,7 @@ fn routes() -> Routes {
         .route("/v1/audit/verify", get(audit::verify))
         .route("/v1/backup", get(lines::backup).answering::<String>("application/x-tar"))
         .route("/v1/certificate", get(certificate::show).post(certificate::change))
-        .route("/v1/openapi.json", get(openapi::show))
+        .route("/v1/openapi.json", get(openapi::show).answering::<serde_json::Value>("application/json"))
         .route("/v1/recovery-key", post(certificate::create_recovery_key))
         .route("/v1/tokens", post(tokens::create).get(tokens::list))
         .route("/v1/tokens/{id}", delete(tokens::revoke))

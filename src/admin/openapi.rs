@@ -2,10 +2,13 @@
 //! there without its description, and none says anything else than what its handler reads and answers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
+use axum::body::Bytes;
 use axum::handler::Handler;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, MethodRouter};
 use axum::{Extension, Json, Router};
 use serde_json::{Map, Value, json};
@@ -361,9 +364,13 @@ fn open_parts(schemas: &mut Map<String, Value>) {
     }
 }
 
-/// The description of the API. It is made anew for each that asks: few do, and it is large.
-pub(super) async fn show(may: May<See>) -> Answer<Value> {
-    may.shared.answer(|_| Ok(document())).await
+/// The description of the API. It is made for the first that asks, and kept for the others: all share its
+/// bytes, and a server that nobody asks has none.
+pub(super) async fn show(may: May<See>) -> Result<Response, ApiError> {
+    static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
+    let made = || DOCUMENT.get_or_init(|| document().to_string().into_bytes().into_boxed_slice().into());
+    let bytes = may.shared.run(move |_| Ok(made().clone())).await?;
+    Ok(([(CONTENT_TYPE, "application/json")], bytes).into_response())
 }
 
 fn document() -> Value {
