@@ -2,9 +2,11 @@
 //! HTTP/1.1 carries one tab that follows events.
 //!
 //! The library knows no deadline for a connection without a request, nor for a client that takes nothing of
-//! an answer while it answers pings: both are judged here. And connections are no limit to what is under way:
+//! an answer while it answers pings: both are judged here. A tab that takes nothing loses its answer, and not
+//! the connection, which other tabs share. And connections are no limit to what is under way:
 //! the requests of an address are, and those of all.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -20,10 +22,10 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
-use slab::Slab;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{self, AbortHandle};
 use tokio::time::Instant;
 
 use super::HEAD_BYTES_MAX;
@@ -87,7 +89,7 @@ async fn place([of_address, of_all]: [Places; 2]) -> Result<[OwnedSemaphorePermi
 pub(super) struct Deadlines {
     /// Without a request.
     pub(super) idle: Duration,
-    /// In which the client takes nothing of an answer.
+    /// In which the client takes nothing of an answer: that is broken off, and the others go on.
     pub(super) stall: Duration,
 }
 
@@ -104,8 +106,9 @@ pub(super) async fn converse<S, A>(
 {
     let streams = Arc::new(Streams::default());
     let service = service_fn(|request| {
-        let (stream, places, answer) = (Streams::open(&streams), places.clone(), answer.clone());
+        let (streams, places, answer) = (Arc::clone(&streams), places.clone(), answer.clone());
         async move {
+            let stream = Stream { streams, task: task::id() };
             let (answer, place) = match place(places).await {
                 Ok(place) => (answer(request).await?, Some(place)),
                 Err(refusal) => (refusal.into_response(), None),
@@ -114,7 +117,7 @@ pub(super) async fn converse<S, A>(
             Ok::<_, Infallible>(answer.map(|body| Answer { body, stream, _place: place }))
         }
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let connection = http2::Builder::new(Executor(Arc::clone(&streams)))
         .timer(TokioTimer::new())
         .max_concurrent_streams(REQUESTS_OF_ADDRESS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -123,12 +126,9 @@ pub(super) async fn converse<S, A>(
         .max_send_buf_size(UNSENT_BYTES_MAX)
         .serve_connection(stream, service);
     let mut connection = pin!(connection);
-    let over = async {
-        loop {
+    let idle = async {
+        while !streams.check(Instant::now(), deadlines) {
             tokio::time::sleep(Duration::from_secs(CHECK_SECONDS)).await;
-            if let Some(over) = streams.over(Instant::now(), deadlines) {
-                return over;
-            }
         }
     };
     let ended = tokio::select! {
@@ -137,10 +137,7 @@ pub(super) async fn converse<S, A>(
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        over = over => {
-            if matches!(over, Over::Stalled) {
-                return log::debug!("administration: a client takes nothing of what it asked for");
-            }
+        () = idle => {
             // A request that comes just now is answered; one that says no good-bye is not waited for.
             connection.as_mut().graceful_shutdown();
             match tokio::time::timeout(deadlines.stall, connection).await {
@@ -154,64 +151,74 @@ pub(super) async fn converse<S, A>(
     }
 }
 
-/// The reason for which a connection is ended.
-#[derive(PartialEq, Eq, Debug)]
-enum Over {
-    /// Nothing was asked for too long.
-    Idle,
-    /// The client takes nothing of what it asked for.
-    Stalled,
-}
-
 /// The requests of a connection that are not answered to their end.
 struct Streams(Mutex<OfConnection>);
 
 struct OfConnection {
-    /// Since when each waits for the client to take what there is; nothing: the server is at work.
-    unsent_since: Slab<Option<Instant>>,
+    by_task: HashMap<task::Id, OfStream>,
     /// The last moment at which one began or ended.
     changed_at: Instant,
 }
 
+struct OfStream {
+    task: AbortHandle,
+    /// Since when the client could take what there is; nothing: the server is at work.
+    unsent_since: Option<Instant>,
+}
+
 impl Default for Streams {
     fn default() -> Self {
-        Self(Mutex::new(OfConnection { unsent_since: Slab::new(), changed_at: Instant::now() }))
+        Self(Mutex::new(OfConnection { by_task: HashMap::new(), changed_at: Instant::now() }))
     }
 }
 
 impl Streams {
-    fn open(self: &Arc<Self>) -> Stream {
-        let mut all = self.0.lock();
-        all.changed_at = Instant::now();
-        Stream { streams: Arc::clone(self), key: all.unsent_since.insert(None) }
-    }
-
-    fn over(&self, now: Instant, Deadlines { idle, stall }: Deadlines) -> Option<Over> {
+    /// Breaks off the answers of which nothing is taken. Says whether there was no request for too long.
+    fn check(&self, now: Instant, Deadlines { idle, stall }: Deadlines) -> bool {
         let all = self.0.lock();
-        if all.unsent_since.is_empty() {
-            return (now - all.changed_at >= idle).then_some(Over::Idle);
+        for stream in all.by_task.values() {
+            if stream.unsent_since.is_some_and(|since| now - since >= stall) {
+                log::debug!("administration: a client takes nothing of what it asked for");
+                stream.task.abort();
+            }
         }
-        let is_stalled = |since: &Option<Instant>| since.is_some_and(|since| now - since >= stall);
-        all.unsent_since.iter().any(|(_, since)| is_stalled(since)).then_some(Over::Stalled)
+        all.by_task.is_empty() && now - all.changed_at >= idle
+    }
+}
+
+/// Runs what the library does for a request. The library resets the stream of a task that is aborted, and
+/// forgets what was not sent of it.
+#[derive(Clone)]
+struct Executor(Arc<Streams>);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Executor {
+    fn execute(&self, request: F) {
+        // The task looks itself up: it waits until it is there.
+        let mut all = self.0.0.lock();
+        let task = tokio::spawn(request).abort_handle();
+        all.by_task.insert(task.id(), OfStream { task, unsent_since: None });
+        all.changed_at = Instant::now();
     }
 }
 
 /// One request, until it is dropped.
 struct Stream {
     streams: Arc<Streams>,
-    key: usize,
+    task: task::Id,
 }
 
 impl Stream {
     fn note_unsent(&self, since: Option<Instant>) {
-        self.streams.0.lock().unsent_since[self.key] = since;
+        if let Some(stream) = self.streams.0.lock().by_task.get_mut(&self.task) {
+            stream.unsent_since = since;
+        }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         let mut all = self.streams.0.lock();
-        all.unsent_since.remove(self.key);
+        all.by_task.remove(&self.task);
         all.changed_at = Instant::now();
     }
 }
@@ -249,7 +256,7 @@ impl HttpBody for Answer {
 mod tests {
     use http_body_util::BodyExt as _;
     use hyper::client::conn::http2::{Builder, SendRequest};
-    use hyper_util::rt::TokioIo;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
     use tokio::task::JoinHandle;
 
     use super::*;
@@ -320,13 +327,15 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_takes_nothing_of_an_answer_is_cut_off_though_its_connection_is_well() {
+    fn an_answer_of_which_nothing_is_taken_is_broken_off_and_the_connection_goes_on() {
         run(async {
             let deadlines = Deadlines { idle: LONG, stall: SHORT };
             let (mut sender, ended) = connected(deadlines, 0, endless).await;
-            let body = get(&mut sender).await;
-            tokio::time::timeout(LONG, ended).await.unwrap().unwrap();
-            drop(body);
+            let mut untaken = get(&mut sender).await;
+            let broken_off = tokio::time::timeout(LONG, untaken.frame()).await.unwrap().unwrap();
+            assert!(broken_off.is_err(), "there is no room for anything");
+            drop(get(&mut sender).await);
+            assert!(!ended.is_finished());
         });
     }
 
