@@ -7,7 +7,9 @@ use axum::body::Bytes;
 use axum::extract::{self, FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::error::ApiError;
 use crate::fleet::settings::strict;
@@ -34,24 +36,40 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 /// A body of JSON. Its content type is not looked at: nothing else is taken.
 pub(super) struct Body<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: Serialize + DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let bytes = whole_body(request).await?;
-        // An array would do: its items would be taken for the fields, in the order of their declaration.
-        if bytes.trim_ascii_start().first() == Some(&b'[') {
-            return Err(ApiError::invalid(
-                "the body is an array: an object is wanted, with a name for each value",
-            ));
-        }
         let body = axum::Json::<T>::from_bytes(&bytes);
         let axum::Json(body) =
             body.map_err(|rejection| ApiError::invalid(one_line(&rejection.body_text())))?;
         // The stored text must be the one that was written.
         let text = std::str::from_utf8(&bytes).unwrap_or_default();
         strict::check(text).map_err(|error| ApiError::invalid(error.to_string()))?;
+        if let (Ok(sent), Ok(read)) = (serde_json::from_str(text), serde_json::to_value(&body))
+            && !has_names(&sent, &read)
+        {
+            return Err(ApiError::invalid(
+                "an array stands in the place of an object: give each of its values a name",
+            ));
+        }
         Ok(Self(body))
+    }
+}
+
+/// Whether what was read as an object was sent as one. An array would do for the library: its items would be
+/// taken for the fields, in the order of their declaration.
+fn has_names(sent: &Value, read: &Value) -> bool {
+    match (sent, read) {
+        (Value::Array(_), Value::Object(_)) => false,
+        (Value::Array(sent), Value::Array(read)) => {
+            sent.iter().zip(read).all(|(sent, read)| has_names(sent, read))
+        }
+        (Value::Object(sent), Value::Object(read)) => {
+            sent.iter().all(|(name, sent)| read.get(name).is_none_or(|read| has_names(sent, read)))
+        }
+        _ => true,
     }
 }
 

@@ -122,8 +122,18 @@ fn a_body_with_a_key_twice_or_a_number_that_would_change_is_refused_with_the_pla
 #[test]
 fn a_body_whose_values_have_no_names_is_refused() {
     let server = AdminServer::start();
-    let answer = ask(&server, "POST /v1/tokens", " [null, null]");
-    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("the body is an array"), "{answer}");
+    for (head, body) in [
+        ("POST /v1/tokens", " [null, null]"),
+        ("POST /v1/device-changes", r#"{"where":"name:*","change":[null,"/"],"dry_run":true}"#),
+    ] {
+        let answer = ask(&server, head, body);
+        let is_refused = answer.starts_with("HTTP/1.1 400 ") && answer.contains("in the place of an object");
+        assert!(is_refused, "{answer}");
+    }
+    // Arrays of texts, and of what settings are made of, stay.
+    let new = r#"{"at":"/","application":"muster","settings":{},"locks":["status"]}"#;
+    let answer = ask(&server, "POST /v1/policies", new);
+    assert!(!answer.contains("in the place of an object"), "{answer}");
 }
 
 #[test]
