@@ -9,7 +9,7 @@ use super::extract::{Body, Path, Query, page};
 use super::{AdminContext, Answer};
 use crate::fleet::settings::{self, SettingsError};
 use crate::store::query::{self, DeviceKey};
-use crate::store::{self, NewSettings, Preview, SetSettings, SettingsChange};
+use crate::store::{self, NewSettings, OWN_APPLICATION, Preview, SetSettings, SettingsChange};
 use crate::wire::api::{
     ApplicationSettings, ChangedDevice, ExplainQuery, ExplainedKey, NewPolicy, OwnSettings, Page, Policy,
     PolicyHistoryQuery, PolicyQuery, PolicyRemoval, PolicyVersion, SettingsChanged,
@@ -29,13 +29,22 @@ fn checked(new: &NewPolicy) -> Result<NewSettings, ApiError> {
     Ok(NewSettings { settings: new.settings.clone(), locks, drift: new.drift })
 }
 
-/// Lets those devices know that have other settings.
-fn notified(context: &AdminContext, change: &SettingsChange, wake: bool) -> SettingsChanged {
-    context.device_notifier.notify(&change.devices, wake.then_some(WakeReason::Sync));
-    SettingsChanged {
-        revision: Some(change.revision),
-        devices: change.devices.len() as u64,
-        examples: Vec::new(),
+/// Lets those devices know that have other settings. The rules of the server are told to none.
+fn notified(
+    context: &AdminContext,
+    application: &str,
+    change: &SettingsChange,
+    wake: bool,
+) -> SettingsChanged {
+    if application != OWN_APPLICATION {
+        context.device_notifier.notify(&change.devices, wake.then_some(WakeReason::Sync));
+    }
+    change.into()
+}
+
+impl From<&SettingsChange> for SettingsChanged {
+    fn from(change: &SettingsChange) -> Self {
+        Self { revision: Some(change.revision), devices: change.devices.len() as u64, ..Self::default() }
     }
 }
 
@@ -63,7 +72,7 @@ pub(super) async fn set(
             return Ok(previewed(policies.preview(&new.at, &new.application, settings, by)?));
         }
         let change = policies.set(&new.at, &new.application, settings, by)?;
-        Ok(notified(context, &change, new.wake))
+        Ok(notified(context, &new.application, &change, new.wake))
     };
     shared.answer(work).await
 }
@@ -84,7 +93,7 @@ pub(super) async fn remove(
             return Ok(previewed(policies.preview_removal(&asked.at, &asked.application, by)?));
         }
         let change = policies.remove(&asked.at, &asked.application, by)?;
-        Ok(notified(context, &change, asked.wake))
+        Ok(notified(context, &asked.application, &change, asked.wake))
     };
     shared.answer(work).await
 }
@@ -104,7 +113,7 @@ pub(super) async fn set_own(
             return Ok(previewed(policies.preview_own(device, &new.application, settings, now)?));
         }
         let change = policies.set_own(device, &new.application, settings, now)?;
-        Ok(notified(context, &change, new.wake))
+        Ok(notified(context, &new.application, &change, new.wake))
     };
     shared.answer(work).await
 }
@@ -119,7 +128,7 @@ pub(super) async fn remove_own(
             return Ok(previewed(policies.preview_removal_own(device, &asked.application)?));
         }
         let change = policies.remove_own(device, &asked.application)?;
-        Ok(notified(context, &change, asked.wake))
+        Ok(notified(context, &asked.application, &change, asked.wake))
     };
     shared.answer(work).await
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use rusqlite::{Connection, Row};
 
-use super::rows::{self, SetSettings};
+use super::rows::{self, OWN_APPLICATION, SetSettings};
 use crate::fleet::settings::{Merged, explain, merge};
 use crate::fleet::status::UntoldSettings;
 use crate::store::desired_state::{self, DesiredChange, Room};
@@ -15,6 +15,7 @@ use crate::store::sql::{Columns as _, Sql as _};
 use crate::store::{devices, inventory};
 use crate::wire::api::ExplainedKey;
 use crate::wire::digest::Digest;
+use crate::wire::id::DeviceId;
 use crate::wire::limits::SETTINGS_BYTES_MAX;
 use crate::wire::settings::{Drift, SettingsOrder, digest_of as digest_of_settings};
 
@@ -142,6 +143,27 @@ impl Merger {
         }
         if has_changed { desired_state::refresh(connection, number) } else { Ok(None) }
     }
+}
+
+/// The digest of the rules by which each device is judged: settings of the server's own application.
+pub(super) fn rules_of_all(connection: &Connection) -> Result<Vec<(DeviceId, Option<Digest>)>, StoreError> {
+    let mut merger = Merger::default();
+    let mut all = Vec::new();
+    let sql = "SELECT d.number, d.id, g.path,
+            EXISTS (SELECT 1 FROM own_settings o WHERE o.device = d.number AND o.application = ?1)
+        FROM devices d JOIN groups g ON g.id = d.group_id WHERE d.removed_at IS NULL ORDER BY d.number";
+    connection.each(sql, [OWN_APPLICATION], |row| {
+        let own = if row.get(3)? { vec![OWN_APPLICATION.to_owned()] } else { Vec::new() };
+        let place = Place { group: row.get(2)?, declarations: None, own };
+        let digest = match merger.digest(connection, row.get(0)?, &place, OWN_APPLICATION) {
+            // Nobody is told them: they may be as long as they are.
+            Err(StoreError::BadSettings { .. }) => None,
+            digest => digest?,
+        };
+        all.push((row.get(1)?, digest));
+        Ok(())
+    })?;
+    Ok(all)
 }
 
 /// Works out anew what these devices should have. Changed settings are of this revision. Returns the table's

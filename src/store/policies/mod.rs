@@ -80,7 +80,7 @@ impl Policies {
         new: NewSettings,
         by: Author,
     ) -> Result<SettingsChange, StoreError> {
-        self.change(setting(path, application, new, by)?)
+        self.change(application, setting(path, application, new, by)?)
     }
 
     /// Devices that would have other settings with this policy. Nothing is changed.
@@ -102,7 +102,7 @@ impl Policies {
     /// # Errors
     /// When there is none, or it could not be stored.
     pub fn remove(&self, path: &str, application: &str, by: Author) -> Result<SettingsChange, StoreError> {
-        self.change(removing(path, application, by)?)
+        self.change(application, removing(path, application, by)?)
     }
 
     /// Devices that would have other settings without this policy. Nothing is changed.
@@ -139,7 +139,7 @@ impl Policies {
         new: NewSettings,
         now: WallTime,
     ) -> Result<SettingsChange, StoreError> {
-        self.change(setting_own(device, application, new, now)?)
+        self.change(application, setting_own(device, application, new, now)?)
     }
 
     /// The device, if it would have other settings with these. Nothing is changed.
@@ -161,7 +161,7 @@ impl Policies {
     /// # Errors
     /// When there are none, or it could not be stored.
     pub fn remove_own(&self, device: DeviceId, application: &str) -> Result<SettingsChange, StoreError> {
-        self.change(removing_own(device, application))
+        self.change(application, removing_own(device, application))
     }
 
     /// The device, if it would have other settings without its own. Nothing is changed.
@@ -178,8 +178,7 @@ impl Policies {
         self.devices.database().call(move |connection| {
             connection.execute_batch("SAVEPOINT dry_run")?;
             let tried = next_revision(connection).and_then(|revision| {
-                let changes = change(connection, revision)?;
-                let devices: Vec<_> = changes.into_iter().map(|change| change.device).collect();
+                let (_, devices) = changed(connection, revision, &application, change)?;
                 let after = settings_of(connection, &devices, &application)?;
                 Ok((devices, after))
             });
@@ -195,15 +194,14 @@ impl Policies {
         })
     }
 
-    fn change(&self, change: impl Change) -> Result<SettingsChange, StoreError> {
-        let memory = Arc::clone(self.devices.memory());
+    fn change(&self, application: &str, change: impl Change) -> Result<SettingsChange, StoreError> {
+        let (memory, application) = (Arc::clone(self.devices.memory()), application.to_owned());
         let action = move |connection: &Connection| {
             let revision = next_revision(connection)?;
-            Ok((revision, change(connection, revision)?))
+            Ok((revision, changed(connection, revision, &application, change)?))
         };
-        self.devices.database().call_then(action, move |(revision, changes)| {
+        self.devices.database().call_then(action, move |(revision, (changes, devices))| {
             memory.tell(&changes);
-            let devices = changes.into_iter().map(|change| change.device).collect();
             SettingsChange { revision, devices, persistent: PersistentLinkChanges::default() }
         })
     }
@@ -256,6 +254,26 @@ impl Policies {
 trait Change: FnOnce(&Connection, u64) -> Result<Vec<DesiredChange>, StoreError> + Send + 'static {}
 
 impl<T: FnOnce(&Connection, u64) -> Result<Vec<DesiredChange>, StoreError> + Send + 'static> Change for T {}
+
+/// Makes a change. The devices that have other settings for the application since: those that are told so,
+/// and, as nobody is told the rules of the server, those that are judged by others.
+fn changed(
+    connection: &Connection,
+    revision: u64,
+    application: &str,
+    change: impl Change,
+) -> Result<(Vec<DesiredChange>, Vec<DeviceId>), StoreError> {
+    let rules = || match application {
+        OWN_APPLICATION => merger::rules_of_all(connection),
+        _ => Ok(Vec::new()),
+    };
+    let before = rules()?;
+    let changes = change(connection, revision)?;
+    let judged_by_others = rules()?.into_iter().zip(before).filter(|(after, before)| after != before);
+    let devices = changes.iter().map(|change| change.device);
+    let devices = devices.chain(judged_by_others.map(|((device, _), _)| device)).collect();
+    Ok((changes, devices))
+}
 
 /// Effective settings of the first devices, as many as a preview shows.
 fn settings_of(

@@ -99,3 +99,20 @@ fn a_preview_says_which_keys_of_which_device_would_be_different() {
     assert_eq!(preview.examples[0].1, [key("lines", 60, 40)]);
     assert_eq!(fleet.policies().own(fleet.devices[0], "kiosk").unwrap().unwrap().set.settings["lines"], 60);
 }
+
+#[test]
+fn rules_of_status_are_changed_for_the_devices_that_are_judged_by_them() {
+    let fleet = fleet();
+    let rules = |percent: u8| settings(&json!({"status": {"disk": {"warning_below": percent}}}), &[]);
+    fleet.policies().set_own(fleet.devices[0], "muster", rules(5), by_anna().at).unwrap();
+    let preview = fleet.policies().preview("/shops", "muster", rules(20), by_anna()).unwrap();
+    assert_eq!(preview.devices, fleet.devices[1..2], "the first one has rules of its own");
+    let after = ChangedKey { key: "status.disk.warning_below".into(), before: None, after: Some(20.into()) };
+    assert_eq!(preview.examples[0].1, [after]);
+    let changed = fleet.policies().set("/shops", "muster", rules(20), by_anna()).unwrap();
+    assert_eq!(changed.devices, preview.devices);
+    let preview = fleet.policies().preview("/shops", "muster", rules(20), by_anna()).unwrap();
+    assert_eq!(preview.devices, []);
+    let preview = fleet.policies().preview_removal("/shops", "muster", by_anna()).unwrap();
+    assert_eq!(preview.devices, changed.devices);
+}

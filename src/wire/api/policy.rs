@@ -51,7 +51,7 @@ pub struct PolicyRemoval {
 }
 
 /// Result of a change of settings.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct SettingsChanged {
     /// The revision that it is; null: nothing was changed, it was only asked what would.
