@@ -90,14 +90,8 @@ fn notified(
         GroupOutcome::Changed(change) => {
             notify_persistent(context, &change.persistent);
             context.device_notifier.notify(&change.devices, None);
-            Ok(SettingsChanged {
-                revision: Some(change.revision),
-                devices: change.devices.len() as u64,
-                examples: Vec::new(),
-            })
+            Ok((&change).into())
         }
-        GroupOutcome::DryRun { devices } => {
-            Ok(SettingsChanged { revision: None, devices, examples: Vec::new() })
-        }
+        GroupOutcome::DryRun { devices } => Ok(SettingsChanged { devices, ..SettingsChanged::default() }),
     }
 }
