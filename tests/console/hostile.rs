@@ -94,20 +94,32 @@ fn paths_lead_nowhere_else() {
     assert!(!answer.head.contains("set-cookie"), "{}", answer.head);
 }
 
+/// Headers of somebody with a role on a group.
+fn signed_in(server: &AdminServer, role: Role, group: &str) -> String {
+    let grant = Grant { role, group: group.to_owned() };
+    let (created_at, expires_at) = (crate::kit::now(), WallTime(crate::kit::now().0 + 3_600_000));
+    let new = NewApiToken { name: role.to_string(), grant, created_at, expires_at, user: None };
+    let (info, secret) = server.store.api_tokens().create(new).unwrap();
+    let text = ApiTokenText { id: info.id, secret, server_certificate: CertificateHash([0xab; 32]) };
+    format!("authorization: Bearer {text}\r\naccept: text/html\r\n")
+}
+
+#[test]
+fn an_operator_is_offered_the_changes_of_a_selection_that_operators_make() {
+    let server = AdminServer::start();
+    server.enrol("kiosk-17");
+    let page = ask(&server, "GET /devices", &signed_in(&server, Role::Operator, "/"), "");
+    page.shows("<option value=\"tag\"");
+    assert!(!page.body.contains("<option value=\"remove\""));
+    get(&server, "/devices").shows("<option value=\"remove\"");
+}
+
 #[test]
 fn people_see_what_their_role_and_group_let_them_see() {
     let server = AdminServer::start();
     let device = server.enrol("kiosk-17");
     server.done(&["group", "create", "/mine"]);
-    let grant = Grant { role: Role::Reader, group: "/mine".to_owned() };
-    let (created_at, expires_at) = (crate::kit::now(), WallTime(crate::kit::now().0 + 3_600_000));
-    let (info, secret) = server
-        .store
-        .api_tokens()
-        .create(NewApiToken { name: "x".into(), grant, created_at, expires_at, user: None })
-        .unwrap();
-    let text = ApiTokenText { id: info.id, secret, server_certificate: CertificateHash([0xab; 32]) };
-    let bearer = format!("authorization: Bearer {text}\r\naccept: text/html\r\n");
+    let bearer = signed_in(&server, Role::Reader, "/mine");
     let seen = |head: &str, body: &str| {
         ask(&server, head, &format!("{bearer}content-type: application/x-www-form-urlencoded\r\n"), body)
     };

@@ -7,15 +7,18 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::api::Api;
+use super::form::Kind;
 use super::page::{Cell, Part, Table};
 use crate::wire::api::{Role, Session};
 
-/// Changes by the beginning of their address and the name of the button (empty: each), with the least role.
+/// Changes by the beginning of their address and the name of the button, or what is chosen as the `change`
+/// (empty: each), with the least role.
 /// Others are for everybody.
-const LEAST: [(&str, &str, Role); 9] = [
+const LEAST: [(&str, &str, Role); 10] = [
     ("/devices/", "remove", Role::Administrator),
     ("/devices/", "re-enrol", Role::Administrator),
     ("/devices/", "", Role::Operator),
+    ("/selection", "remove", Role::Administrator),
     ("/selection", "", Role::Operator),
     ("/groups", "", Role::PolicyAuthor),
     ("/policies/edit", "", Role::PolicyAuthor),
@@ -69,6 +72,11 @@ fn retain(role: Role, parts: &mut Vec<Part>) {
     parts.retain_mut(|part| match part {
         Part::Form(form) if form.is_post => {
             form.buttons.retain(|(action, ..)| may(role, &form.url, action));
+            for field in form.fields.iter_mut().filter(|field| field.name == "change") {
+                if let Kind::Choice(choices) = &mut field.kind {
+                    choices.retain(|(change, _)| may(role, &form.url, change));
+                }
+            }
             !form.buttons.is_empty()
         }
         Part::Links(links) => {
