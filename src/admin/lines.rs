@@ -1,7 +1,6 @@
 //! Answers that come piece by piece, of which no more is in memory than the client has room for: lines of
 //! JSON, and a backup as it is made.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -27,8 +26,14 @@ pub(super) fn answer() -> (LinesSender, Response) {
 
 /// A body, and the way into it.
 pub(super) fn body() -> (LinesSender, Body) {
+    body_of(Ok)
+}
+
+/// The same of pieces that may be missing: the answer ends there, in the middle, so that nobody takes it for
+/// a whole one.
+pub(super) fn body_of<T: Send + 'static>(read: fn(T) -> Result<Bytes, ApiError>) -> (mpsc::Sender<T>, Body) {
     let (pieces, taken) = mpsc::channel(1);
-    (pieces, Body::new(Lines { taken }))
+    (pieces, Body::new(Pieces { taken, read }))
 }
 
 /// The answer begins at once; the first piece comes when the database is copied.
@@ -40,18 +45,24 @@ pub(super) async fn backup(May { shared, .. }: May<Govern>) -> Result<Response, 
 }
 
 /// The stream's body.
-struct Lines {
-    taken: mpsc::Receiver<Bytes>,
+struct Pieces<T> {
+    taken: mpsc::Receiver<T>,
+    read: fn(T) -> Result<Bytes, ApiError>,
 }
 
-impl hyper::body::Body for Lines {
+impl<T> hyper::body::Body for Pieces<T> {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.taken.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let piece = self.taken.poll_recv(context);
+        piece.map(|piece| piece.map(|piece| (self.read)(piece).map(Frame::data).map_err(|_| BrokenOff)))
     }
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("the rest could not be read")]
+struct BrokenOff;

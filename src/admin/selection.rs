@@ -1,13 +1,8 @@
 //! Lists of devices that a filter lets through: page by page, and whole, as CSV.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
-use hyper::body::Frame;
-use tokio::sync::mpsc;
 
 use super::Answer;
 use super::access::{May, See};
@@ -15,6 +10,7 @@ use super::context::AdminContext;
 use super::devices::to_api;
 use super::error::ApiError;
 use super::extract::{Query, page};
+use super::lines::body_of;
 use super::why::record_of;
 use crate::fleet::filter::Filter;
 use crate::store::Moment;
@@ -65,7 +61,7 @@ pub(super) async fn table(
         Ok(context.store.selection().numbers(&filter, sort, moment(context))?)
     };
     let numbers = shared.run(select).await?;
-    let (pieces, taken) = mpsc::channel(1);
+    let (pieces, body) = body_of(std::convert::identity);
     tokio::spawn(async move {
         let mut is_taken = pieces.send(Ok(Bytes::from(csv_line(HEADS)))).await.is_ok();
         let mut some = numbers.chunks(PIECE_ROWS_MAX);
@@ -73,10 +69,9 @@ pub(super) async fn table(
             let some = some.to_vec();
             let piece = shared.run(move |context| rows(context, &some)).await;
             is_taken = piece.is_ok();
-            is_taken &= pieces.send(piece.map_err(|_| BrokenOff)).await.is_ok();
+            is_taken &= pieces.send(piece).await.is_ok();
         }
     });
-    let body = Body::new(Pieces { taken });
     Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8; header=present")], body).into_response())
 }
 
@@ -85,26 +80,4 @@ fn rows(context: &AdminContext, numbers: &[i64]) -> Result<Bytes, ApiError> {
     let rows = context.store.selection().rows(numbers)?;
     let line = |row| csv_line(cells(&device(context, row)).each_ref().map(String::as_str));
     Ok(rows.into_iter().map(line).collect::<String>().into())
-}
-
-/// The rest could not be read: the answer ends in the middle, so that nobody takes it for a whole one.
-#[derive(Debug, thiserror::Error)]
-#[error("the rest could not be read")]
-struct BrokenOff;
-
-/// A table that is being sent, no more of which is in memory than the client has room for.
-struct Pieces {
-    taken: mpsc::Receiver<Result<Bytes, BrokenOff>>,
-}
-
-impl hyper::body::Body for Pieces {
-    type Data = Bytes;
-    type Error = BrokenOff;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        self.taken.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
-    }
 }
