@@ -30,8 +30,9 @@
 //! before the renewal, or the device's disk is, the certificate that is shown is unknown there or an old one;
 //! it was signed by the server's authority for a device that exists, so it is let in, and renewed when that
 //! is due. A certificate that died with a take-over (below) stays dead, also at a server that was restored
-//! from before that, once the machine that has the record has come. An expired certificate is renewed like
-//! any other.
+//! from before that, once the machine that has the record has come; with that it is no copy, whatever the
+//! older state says of the machine before it (event `record_taken_over`). An expired certificate is renewed
+//! like any other.
 //!
 //! The first key is an Ed25519 one, or as `muster-agent enroll --key-type p256` says, and later ones are of
 //! the same kind. `key_type`, on the device or by a policy for the whole fleet (application `muster-agent`),

@@ -52,11 +52,12 @@ impl Issued {
         let Some(Number { device, counter }) = self.identity.issued(certificate) else {
             return CertificateStatus::Unknown;
         };
+        let taken_over = || self.announcer.say_record_taken_over(self.clock.now().wall, device);
         let (announcer, clock) = (self.announcer.clone(), self.clock.clone());
         let noted = move |in_use| {
             announcer.note_certificate(&clock.now(), device, in_use, counter, peer);
         };
-        match admit(&self.store, device, stored(certificate, counter), noted) {
+        match admit(&self.store, device, stored(certificate, counter), taken_over, noted) {
             CertificateStatus::Unknown => self.offer(device, stored(certificate, counter)),
             status => status,
         }
@@ -124,15 +125,21 @@ impl Offers {
 
 /// Status of a certificate that this server has issued to the device and that is in no table. It is known
 /// from now on when the device is there; `noted` is told the number of the one that was in use then.
-/// [`CertificateStatus::Unknown`]: the device is not known either.
+/// `taken_over` is called before when it is another machine's than the one that this server knows: it took
+/// the record over since the copy from which the server was restored. [`CertificateStatus::Unknown`]: the
+/// device is not known either.
 pub fn admit(
     store: &Store,
     device: DeviceId,
     certificate: DeviceCertificate,
+    taken_over: impl FnOnce(),
     noted: impl FnOnce(u32) + Send + 'static,
 ) -> CertificateStatus {
     let status = store.table().by_number(device, certificate.counter);
     if let CertificateStatus::Known(_) = status {
+        if store.table().has_taken_over(device, certificate.counter) {
+            taken_over();
+        }
         log::info!(
             "device {device} came with its certificate {}, which this server has issued and does not know: one of the two was restored \
              from a copy, or another machine uses its identity",
@@ -161,5 +168,55 @@ impl Membership for Issued {
 
     fn has_issued(&self, certificate: &[u8]) -> bool {
         self.identity.issued(certificate).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
+
+    use super::*;
+    use crate::concurrency::counters::Counters;
+    use crate::journal::{FileStorage, Journal, Options, Position};
+    use crate::server::identity::Wanted;
+    use crate::store::testing::enrol_all;
+
+    const NOW: WallTime = WallTime(1_795_514_400_000);
+
+    /// The server was restored from a copy that is older than the take-over.
+    #[test]
+    fn signs_of_copies_of_a_machine_say_nothing_of_the_one_that_has_taken_its_record_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let identity = Identity::open_or_create(&directory.path().join("identity"), &[], NOW).unwrap();
+        let storage = FileStorage::open(&directory.path().join("journal")).unwrap();
+        let options = Options { segment_bytes: 1 << 20, retention: None, ..Options::server() };
+        let journal = Journal::open(storage, options, Position(0), NOW.0, |_| {}).unwrap().journal;
+        let clock = Clock::since(NOW);
+        let announcer = Announcer::new(journal.clone(), Counters::new(), clock.clone());
+        let members = Issued::new(store.clone(), Arc::new(identity), announcer.clone(), clock.clone());
+
+        let device = enrol_all(&store, 1)[0];
+        let now = clock.now();
+        let is_suspected = || announcer.clones.lock().suspicion(device, &now).is_some();
+        (0..6).for_each(|_| announcer.note_taken_over(&now, device, None));
+        assert!(is_suspected());
+        let shows = |counter: u32| {
+            let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+            let request = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
+            let wanted = Wanted { device, counter, life_milliseconds: 86_400_000 };
+            let issued = members.identity.issue(&request, wanted, NOW).unwrap();
+            members.status_of_unseen(&issued.der, None)
+        };
+        assert_eq!(shows(2), CertificateStatus::Known(device));
+        assert!(is_suspected(), "it may be the copy that comes");
+        let ended_at = journal.end();
+        assert_eq!(shows(5 << 16), CertificateStatus::Known(device));
+        assert!(!is_suspected());
+        assert!(journal.end() > ended_at, "that is an event");
+        assert_eq!(shows((5 << 16) + 1), CertificateStatus::Known(device));
+        // Behind all that was handed in.
+        store.devices().remove(DeviceId(999), NOW).unwrap_err();
+        assert_eq!(shows(3), CertificateStatus::Superseded(device));
     }
 }

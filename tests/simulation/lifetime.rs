@@ -106,6 +106,29 @@ fn no_date_and_no_lost_file_costs_a_device_its_place() {
     assert!(missing.is_empty() || seeds < SEEDS_FOR_ALL, "never happened: {missing:?}");
 }
 
+/// The backup is of the hours in which a device and its copy were told apart.
+#[test]
+fn a_machine_with_a_record_that_was_copied_before_is_no_copy_to_a_restored_server() {
+    // Of some seeds the copy has the machine id of the first one.
+    for seed in 0..4 {
+        let mut world = World::new(seed, Fault::None, 4, false);
+        while world.counts.forks == 0 {
+            world.copy_disk().unwrap();
+        }
+        let backup = world.server.back_up(world.server_now(0));
+        for number in 0..world.devices.len() {
+            world.devices[number] = world.enrolled(Some(world.devices[number].identity.device));
+            assert_eq!(world.visit(number, true), Ok(true), "device {number}");
+        }
+        // Later than their next syncs.
+        world.seconds += 43_200;
+        world.server.restore(&backup, false, world.server_now(0));
+        for number in 0..world.devices.len() {
+            assert_eq!(world.visit(number, true), Ok(true), "device {number} after it");
+        }
+    }
+}
+
 /// Whether a planted fault is found.
 fn finds(fault: Fault) -> bool {
     let small = (0..SEEDS_TO_FIND).filter(|seed| device_count(*seed) < 50);

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 
 use super::table::DeviceTable;
-use super::{Devices, number_of, rows};
+use super::{Devices, membership, number_of, rows};
 use crate::fleet::renewal::{Life, lowest_beside};
 use crate::machine::device_state::CertificateStatus;
 use crate::store::error::StoreError;
@@ -99,9 +99,19 @@ impl DeviceTable {
         }
     }
 
+    /// Whether a certificate with this number is that of a machine which has taken the device's record over
+    /// since the copy that this server was restored from.
+    #[must_use]
+    pub fn has_taken_over(&self, device: DeviceId, counter: u32) -> bool {
+        lowest_beside(counter) > self.certificate_floor(device)
+    }
+
     /// Takes over the certificates of a device as they are in the file.
     fn certificates_changed(&self, device: DeviceId, change: &Change) {
         self.note_floor(device, change.floor);
+        if change.floor > 0 {
+            self.mark(device);
+        }
         change.gone.iter().for_each(|hash| self.forget_certificate(hash));
         change.held.iter().for_each(|held| self.note_certificate(device, &held.hash));
         self.several.set(device, change.held.clone());
@@ -278,8 +288,9 @@ fn renew(
 
 /// Enters a certificate that was not known and that the device has shown. As the newest it takes the place of
 /// the others; otherwise of too many the oldest goes. When its number says that the record was taken over
-/// since the copy that this server was restored from, what died with that dies again. Returns the number of
-/// the one that was in use, too: of a renewed one beside it nothing is known.
+/// since the copy that this server was restored from, what died with that dies again, and what is known of
+/// the former machine goes. Returns the number of the one that was in use, too: of a renewed one beside it
+/// nothing is known.
 fn admit(
     connection: &Connection,
     device: DeviceId,
@@ -306,7 +317,7 @@ fn admit(
     if lowest <= known {
         return Ok((changed, in_use));
     }
-    connection.run("UPDATE devices SET certificate_floor = ?2 WHERE number = ?1", (number, lowest))?;
+    membership::forget_former(connection, number, lowest)?;
     Ok((Change { floor: lowest, ..changed }, in_use))
 }
 

@@ -53,13 +53,17 @@ pub(super) fn take_over(
     let certificates = connection.all(sql, [number], |row| row.get(0))?;
     connection.run("DELETE FROM certificates WHERE device = ?1", [number])?;
     certificates::insert(connection, number, &enrolment.certificate)?;
-    clones::forget_device(connection, number)?;
-    // Reasons against the machine that it was say nothing of this one: it is judged anew.
-    connection.run("DELETE FROM status_reasons WHERE device = ?1", [number])?;
     let floor = enrolment.certificate.counter;
-    let sql = "UPDATE devices SET certificate_floor = ?2 WHERE number = ?1";
-    connection.run(sql, (number, floor))?;
+    forget_former(connection, number, floor)?;
     Ok(EnrolledDevice { former: Some(Former { certificates, floor }), ..rows::enrolled(connection, number)? })
+}
+
+/// Another machine is the device from now on, with certificates from this number on: what is stored of the
+/// one that it was says nothing of this one, which is judged anew.
+pub(super) fn forget_former(connection: &Connection, number: i64, floor: u32) -> Result<(), StoreError> {
+    clones::forget_device(connection, number)?;
+    connection.run("DELETE FROM status_reasons WHERE device = ?1", [number])?;
+    connection.run("UPDATE devices SET certificate_floor = ?2 WHERE number = ?1", (number, floor)).map(drop)
 }
 
 /// Whether one more device may wait for approval.

@@ -3,11 +3,14 @@
 use rusqlite::Connection;
 
 use crate::fleet::renewal::Life;
+use crate::fleet::status::{Cause, Reason};
+use crate::machine::clones::StoredWatch;
 use crate::machine::device_state::CertificateStatus;
 use crate::store::testing::{Fleet, wait};
-use crate::store::{DeviceCertificate, FILE_NAME, Store, StoreError};
+use crate::store::{DeviceCertificate, FILE_NAME, Store, StoreError, Verdict};
 use crate::wire::certificate::KeyType;
 use crate::wire::id::{CertificateHash, DeviceId};
+use crate::wire::status::Status;
 use crate::wire::time::WallTime;
 
 const NOW: WallTime = WallTime(1_795_514_400_000);
@@ -133,10 +136,23 @@ fn what_died_with_a_take_over_that_is_not_known_any_more_dies_again_when_the_oth
     let mut fleet = Fleet::new(1);
     let device = fleet.devices[0];
     renew(&fleet, 2).unwrap();
-    let hashes = [first(device), certificate(2).hash, certificate(0x5_0003).hash];
+    let hashes = [first(device), certificate(3).hash, certificate(0x5_0003).hash];
+    let watch = StoredWatch { remembered_until: NOW, forks_until: NOW, history: vec![1] };
+    wait(|done| fleet.devices().set_clone_watch(vec![(device, Some(watch))], done)).unwrap();
+    let reasons = vec![Reason { level: Status::Warning, cause: Cause::EventsHeld { since: NOW } }];
+    let verdict = Verdict { device, status: Status::Warning, reasons };
+    wait(|done| fleet.devices().set_statuses(vec![verdict], NOW, done)).unwrap();
+    let against = |fleet: &Fleet| {
+        let judged = fleet.devices().facts_of(&[device], NOW).unwrap();
+        (fleet.devices().clone_watch().unwrap().len(), judged[0].device_status.reasons.len())
+    };
+    fleet.devices().admit_certificate(device, certificate(3), |_| {});
+    settle(&fleet);
+    assert_eq!((against(&fleet), fleet.table().has_taken_over(device, 0x5_0003)), ((1, 1), true));
     fleet.devices().admit_certificate(device, certificate(0x5_0003), |_| {});
     settle(&fleet);
     for _ in 0..2 {
+        assert_eq!((against(&fleet), fleet.table().has_taken_over(device, 0x5_0007)), ((0, 0), false));
         assert_eq!(known(&fleet, &hashes), [false, false, true]);
         for dead in [2, 3, 0x4_ffff] {
             assert_eq!(fleet.table().by_number(device, dead), CertificateStatus::Superseded(device));

@@ -128,6 +128,8 @@ impl Device {
         let before = self.slots();
         identity.write(self.directory.path()).unwrap();
         let Some(random) = cut else { return Ok(()) };
+        // Of its own: some signatures are a byte longer than others, and so a file by a sector.
+        let mut random = Random::new(random.next_u64());
         for (name, (old, new)) in SLOTS.iter().zip(before.into_iter().zip(self.slots())) {
             let Some(new) = new.filter(|new| old.as_ref() != Some(new)) else { continue };
             let mut torn = old.unwrap_or_default();

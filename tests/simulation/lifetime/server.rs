@@ -9,10 +9,11 @@ use std::time::Duration;
 use muster::machine::clones::{Change, CloneWatch, Verdict};
 use muster::machine::command::{Command, ForkOutcome, Job, JobOutcome};
 use muster::machine::device_state::CertificateStatus;
+use muster::machine::random::Random;
 use muster::machine::rate::EventRate;
 use muster::machine::session::{Session, SyncPolicy};
 use muster::machine::wall_clock::WallClock;
-use muster::server::enrolment::{enrol, new_device_id};
+use muster::server::enrolment::enrol;
 use muster::server::identity::{Identity, Recovery, Wanted};
 use muster::server::members::{admit, stored};
 use muster::server::renewal::{CertificateLife, renew};
@@ -50,6 +51,8 @@ pub(super) struct Server {
     pub(super) identity: Arc<Identity>,
     pub(super) life: CertificateLife,
     watch: WallClock,
+    /// Draws the devices' ids: the product's source is the system, whose numbers no seed repeats.
+    ids: Random,
     pub(super) clones: CloneWatch,
     /// Distance of its clock from the truth, in milliseconds.
     pub(super) clock_offset: i64,
@@ -73,7 +76,7 @@ fn copy_files(from: &Path, to: &Path) {
 }
 
 impl Server {
-    pub(super) fn new(scratch: &Path, now: Now, life: Duration) -> Self {
+    pub(super) fn new(scratch: &Path, now: Now, life: Duration, seed: u64) -> Self {
         let directory = tempfile::tempdir_in(scratch).unwrap();
         let identity = Identity::open_or_create(&directory.path().join(IDENTITY), &[], now.wall).unwrap();
         let store = Store::open(directory.path()).unwrap();
@@ -84,6 +87,7 @@ impl Server {
             identity: Arc::new(identity),
             life: CertificateLife::default(),
             watch: WallClock::start(now, 0, None).0,
+            ids: Random::new(seed),
             clones: CloneWatch::default(),
             clock_offset: 0,
         };
@@ -120,17 +124,22 @@ impl Server {
         drop(std::mem::replace(&mut self.store, Store::open(elsewhere.path()).unwrap()));
         self.store = Store::open(self.directory.path()).unwrap();
         self.identity = Arc::new(Identity::open(&self.identity_directory()).unwrap());
-        self.watch = WallClock::start(now, 0, self.store.last_wall_time().unwrap()).0;
-        self.clones = CloneWatch::default();
+        let (watch, change) = WallClock::start(now, 0, self.store.last_wall_time().unwrap());
+        (self.watch, self.clones) = (watch, CloneWatch::default());
         let known = Now { wall: self.watch.known(now.moment), ..now };
         for (device, stored) in self.store.devices().clone_watch().unwrap() {
             self.clones.restore(device, &stored, &known).unwrap();
+        }
+        if change.is_some() {
+            self.clones.store_all();
         }
         self.begin();
     }
 
     pub(super) fn observe(&mut self, now: Now) {
-        self.watch.observe(now, 0);
+        if self.watch.observe(now, 0).is_some() {
+            self.clones.store_all();
+        }
     }
 
     /// The time by which ages are judged.
@@ -194,7 +203,7 @@ impl Server {
 
     pub(super) fn enrol(&mut self, request: Enrol, now: &Now) -> EnrolmentOutcome {
         let wanted = Wanted {
-            device: new_device_id().unwrap(),
+            device: DeviceId(self.ids.next_u64() | 1),
             counter: 1,
             life_milliseconds: self.life.milliseconds(),
         };
@@ -214,7 +223,11 @@ impl Server {
             (CertificateStatus::Unknown, Some(Issued { device, counter })) => {
                 let (noted, certificate) = (sender.clone(), stored(certificate, counter));
                 let noted = move |in_use| noted.send((in_use, counter)).unwrap_or_default();
-                match admit(&self.store, device, certificate, noted) {
+                let taken_over = || self.clones.forget(device);
+                let status = admit(&self.store, device, certificate, taken_over, noted);
+                // Or a seed does not repeat what follows.
+                self.settle();
+                match status {
                     CertificateStatus::Unknown => {
                         let unknown = UnknownDevice { device, certificate, now: now.wall };
                         wait(|done| devices.offer(unknown, done)).unwrap();

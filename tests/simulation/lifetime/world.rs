@@ -98,10 +98,10 @@ impl World {
         let now = Now { moment: Moment(0), wall: BEGINNING };
         let life =
             Duration::from_secs(DAY_SECONDS * [365, 90, 30][usize::try_from(random.up_to(2)).unwrap()]);
-        let server = Server::new(scratch.path(), now, life);
+        let server = Server::new(scratch.path(), now, life, random.next_u64());
         let recovery_key = server.identity.create_recovery_key(now.wall).unwrap().to_string();
         server.begin();
-        let stranger = Server::new(scratch.path(), now, life);
+        let stranger = Server::new(scratch.path(), now, life, random.next_u64());
         stranger.identity.create_recovery_key(now.wall).unwrap();
         let (files, identity) = stranger.thief();
         let mut world = Self {
@@ -147,7 +147,7 @@ impl World {
         self.random.up_to(DECADE_DAYS - 1) < times_a_decade * self.step_days
     }
 
-    /// Keys are drawn anew in each run, so that none repeats another to the end: what happened last is kept.
+    /// The last of it is told when the run fails.
     pub(super) fn say(&self, what: impl FnOnce() -> String) {
         let line = format!("day {:>4}: {}", self.day(), what());
         if self.is_shown {
@@ -282,7 +282,7 @@ impl World {
     }
 
     /// A disk is copied, and both machines are on: the copy becomes a device of its own.
-    fn copy_disk(&mut self) -> Result<(), String> {
+    pub(super) fn copy_disk(&mut self) -> Result<(), String> {
         let number = usize::try_from(self.random.up_to(self.devices.len() as u64 - 1)).unwrap();
         if self.devices[number].away_until > self.day() {
             return Ok(());
@@ -294,6 +294,10 @@ impl World {
             return Ok(());
         }
         let id = self.devices[number].identity.device;
+        if self.server.identity.issued(&self.devices[number].identity.certificate).is_none() {
+            // Of an authority of before: when the first one renews, its copy is nobody.
+            return Ok(());
+        }
         self.machines += 1;
         // Virtual machines may have the same machine id.
         let is_alike = self.one_in(4);
