@@ -22,6 +22,7 @@ use crate::machine::bucket::Bucket;
 use crate::store::{PASSWORD_HASH_BYTES, PASSWORD_SALT_BYTES, Proof, StoredPassword};
 use crate::wire::api::{ErrorCode, PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN};
 use crate::wire::printable::is_name;
+use crate::wire::time::Moment;
 use crate::wire::token::LinkText;
 
 /// Parameters of Argon2id, as OWASP's Password Storage Cheat Sheet has them first: memory in KiB, passes,
@@ -57,6 +58,18 @@ impl Passwords {
             accounts: Mutex::default(),
             all: Mutex::default(),
         }
+    }
+
+    /// Whether another password for this user is looked at, by all that were wrong before.
+    fn may_try(&self, user: &String, now: Moment) -> bool {
+        self.accounts.lock().may_try(user, now)
+            && self.all.lock().opens_at(WRONG_MICROSECONDS * (WRONG_AT_ONCE - 1)) <= now
+    }
+
+    /// One was wrong.
+    fn note_wrong(&self, user: String, now: Moment) {
+        self.accounts.lock().note_wrong(user, now);
+        self.all.lock().take(now, WRONG_MICROSECONDS);
     }
 
     /// Does some work when it is its turn.
@@ -162,21 +175,17 @@ pub(super) fn note_wrong_from(shared: &Shared, address: Option<IpAddr>) {
 }
 
 fn may_try(shared: &Shared, address: Option<IpAddr>, user: &String) -> Result<(), ApiError> {
-    let (now, passwords) = (shared.context.clock.moment(), &shared.passwords);
     may_try_from(shared, address)?;
-    let may = passwords.accounts.lock().may_try(user, now)
-        && passwords.all.lock().opens_at(WRONG_MICROSECONDS * (WRONG_AT_ONCE - 1)) <= now;
+    let may = shared.passwords.may_try(user, shared.context.clock.moment());
     if may { Ok(()) } else { Err(too_many()) }
 }
 
 fn note_wrong(shared: &Shared, address: Option<IpAddr>, user: String) {
-    let (now, passwords) = (shared.context.clock.moment(), &shared.passwords);
     if let Some(address) = address {
         log::warn!("administration: a wrong password came from {address}");
     }
     note_wrong_from(shared, address);
-    passwords.accounts.lock().note_wrong(user, now);
-    passwords.all.lock().take(now, WRONG_MICROSECONDS);
+    shared.passwords.note_wrong(user, shared.context.clock.moment());
 }
 
 fn hash(password: &str, salt: &[u8; PASSWORD_SALT_BYTES]) -> Result<[u8; PASSWORD_HASH_BYTES], ApiError> {
@@ -192,6 +201,26 @@ fn hash(password: &str, salt: &[u8; PASSWORD_SALT_BYTES]) -> Result<[u8; PASSWOR
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wrong_passwords_are_rationed_by_account_and_all_together_whatever_addresses_they_come_from() {
+        let (passwords, now) = (Passwords::new(), Moment(1_000_000_000));
+        let tried = |user: &String| {
+            let may_try = |_: &u32| {
+                let may = passwords.may_try(user, now);
+                if may {
+                    passwords.note_wrong(user.clone(), now);
+                }
+                may
+            };
+            (0..1_000).filter(may_try).count()
+        };
+        assert_eq!(tried(&"anna".to_owned()), 20);
+        assert_eq!(tried(&"ben".to_owned()), 20, "another account has its own");
+        let others: usize = (0..100).map(|number| tried(&format!("user-{number}"))).sum();
+        assert_eq!(others, 60, "a hundred at once");
+        assert!(!passwords.may_try(&"carl".to_owned(), now), "one that had none wrong");
+    }
 
     /// As the reference implementation (`argon2 0123456789abcdef -id -k 19456 -t 2 -p 1 -l 32`) has it: the
     /// kept hashes must stay good.
