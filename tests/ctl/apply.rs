@@ -95,7 +95,9 @@ fn what_files_say_is_made_once_changed_where_it_differs_and_removed_when_asked()
     assert_eq!(server.done(&["apply", "-f", directory]), "the server has all that the files say\n");
 
     // Somebody changes the files, somebody else the server.
-    write(fleet.path(), "shops.toml", &SHOPS.replace("lines = 3", "rows = 4").replace("900", "600"));
+    let shops = SHOPS.replace("lines = 3", "rows = 4").replace("900", "600");
+    let shops = shops.replace("locks = [\"screen.url\"]", "drift = \"report\"\nlocks = [\"screen.rows\"]");
+    write(fleet.path(), "shops.toml", &shops);
     write(fleet.path(), "more/tasks.toml", &TASKS.replace("force = true", "force = false"));
     server.done(&["view", "save", "old", "seen:>30d"]);
     server.done(&["tag", "rule", "kiosks", "name:screen-*"]);
@@ -107,11 +109,19 @@ fn what_files_say_is_made_once_changed_where_it_differs_and_removed_when_asked()
 ~ policy kiosk on /shops
     screen.lines: 3 -> nothing
     screen.rows = 4
+    locks: screen.rows
+    drift: \"report\"
 ~ task nightly
     settings.force: true -> false
 4 changes made; not in the files, and left alone: 1 thing (--prune removes that)
 ";
     assert_eq!(made, expected);
+    let policy = server.json(&["policy", "show", "--group", "/shops", "--application", "kiosk"]);
+    assert_eq!((&policy["locks"], &policy["drift"]), (&serde_json::json!(["screen.rows"]), &"report".into()));
+    // A lock alone is a change, too.
+    write(fleet.path(), "shops.toml", &shops.replace("screen.rows\"]", "screen.url\"]"));
+    let made = server.done(&["apply", "-f", directory]);
+    assert!(made.starts_with("~ policy kiosk on /shops\n    locks: screen.url\n1 change made; "), "{made}");
     let tasks = server.json(&["task", "list"]);
     let mut states: Vec<_> =
         tasks.as_array().unwrap().iter().map(|task| task["state"].as_str().unwrap()).collect();

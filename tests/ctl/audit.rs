@@ -1,6 +1,11 @@
 //! Changes and refusals leave rows behind that can be listed and verified.
 
 use crate::kit::admin::AdminServer;
+use muster::fleet::access::Grant;
+use muster::store::{LinkLife, NewUser};
+use muster::wire::role::Role;
+use muster::wire::settings::{Declaration, TaskKind};
+use muster::wire::time::WallTime;
 use serde_json::{Value, json};
 
 fn rows(server: &AdminServer) -> Vec<Value> {
@@ -35,6 +40,59 @@ fn a_change_has_a_row_with_what_was_and_what_was_asked() {
     assert!(refused.starts_with("not_found: ") && said.contains(&refused[11..]), "{refused} {said}");
     assert!(server.done(&["audit", "list", "--since", "1h"]).contains("PATCH /v1/devices/kiosk-17"));
     assert!(server.done(&["audit", "verify"]).contains("the audit is whole: 4 rows from number 1 on"));
+}
+
+#[test]
+fn the_row_has_what_was_whatever_kind_of_thing_is_changed() {
+    let server = AdminServer::start();
+    let device = server.enrol("kiosk-17");
+    let waiting = server.enrol_waiting(&["newcomer".to_owned()])[0].to_string();
+    let restart =
+        TaskKind { kind: "restart".into(), schema: String::new(), timeout_seconds: 600, is_repeatable: true };
+    let declaration = Declaration {
+        application: "kiosk".into(),
+        takes_settings: true,
+        settings_schema: String::new(),
+        kinds: vec![restart],
+    };
+    server.declare(device, declaration);
+    server.done(&["group", "create", "/berlin", "--interval", "5m"]);
+    let grant = Grant { role: Role::Reader, group: "/".to_owned() };
+    let life = LinkLife { created_at: crate::kit::now(), expires_at: WallTime(crate::kit::now().0 + 60_000) };
+    server.store.users().create(NewUser { name: "anna".to_owned(), grant }, life).unwrap();
+    let token = server.json(&["token", "create"])["id"].as_str().unwrap().to_owned();
+    let [first, second] =
+        [1, 2].map(|lines| server.file(&format!("{lines}.json"), &format!("{{\"lines\": {lines}}}")));
+    for file in [&first, &second] {
+        let of = ["--application", "kiosk", "--file", file];
+        server.done(&[&["policy", "set", "--group", "/"], &of[..]].concat());
+        server.done(&[&["settings", "set", "--device", "kiosk-17"], &of[..]].concat());
+    }
+    let task = ["task", "create", "--application", "kiosk", "--kind", "restart", "--device", "kiosk-17"];
+    let task = server.json(&task)["id"].as_str().unwrap().to_owned();
+
+    let lines = "/settings/lines";
+    let cases: [(&[&str], &str, Value); 10] = [
+        (&["policy", "remove", "--group", "/", "--application", "kiosk"], lines, json!(2)),
+        (&["settings", "remove", "--device", "kiosk-17", "--application", "kiosk"], lines, json!(2)),
+        (&["token", "revoke", &token], "/id", json!(token)),
+        (&["user", "set", "anna", "--role", "operator"], "/role", json!("reader")),
+        (&["user", "remove", "anna"], "/role", json!("operator")),
+        (&["task", "cancel", &task], "/application", json!("kiosk")),
+        (&["device", "approve", &waiting], "/presence", json!("waiting")),
+        (&["device", "re-enrol", "kiosk-17"], "/name", json!("kiosk-17")),
+        (&["group", "move", "/berlin", "/potsdam"], "/interval_seconds", json!(300)),
+        (&["group", "remove", "/potsdam"], "/interval_seconds", json!(300)),
+    ];
+    for (command, member, was) in &cases {
+        server.done(command);
+        let row = rows(&server).pop().unwrap();
+        assert_eq!((row["before"].pointer(member), &row["outcome"]), (Some(was), &json!("done")), "{row}");
+    }
+    let set: Vec<_> =
+        rows(&server).into_iter().filter(|row| row["after"]["settings"]["lines"] == 2).collect();
+    assert_eq!(set.len(), 2, "{set:?}");
+    assert!(set.iter().all(|row| row["before"].pointer(lines) == Some(&json!(1))), "{set:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use muster::fleet::access::Grant;
 use muster::store::{DeviceChange, GroupChange, LinkLife, NewApiToken, NewUser, TaskTime};
 use muster::wire::id::{CertificateHash, DeviceId};
 use muster::wire::role::Role::{self, Administrator, Operator, PolicyAuthor, Reader};
+use muster::wire::settings::{Declaration, TaskKind};
 use muster::wire::time::WallTime;
 use muster::wire::token::ApiTokenText;
 
@@ -70,6 +71,7 @@ const ROUTES: &[(&str, &str, Role, Reach)] = &[
     ("DELETE /v1/views/{view}", "", Operator, Fleet),
     ("POST /v1/devices/{device}/approve", "{}", Operator, Thing),
     ("POST /v1/devices/{device}/re-enrol", "{}", Administrator, Thing),
+    ("POST /v1/devices/mine/approve", r#"{"group":"{group}"}"#, Operator, Thing),
     ("GET /v1/devices/{device}", "", Reader, Thing),
     ("PATCH /v1/devices/{device}", r#"{"keep_connected":false}"#, Operator, Thing),
     ("PATCH /v1/devices/mine", r#"{"group":"{group}"}"#, Operator, Thing),
@@ -410,8 +412,25 @@ fn nobody_who_is_not_known_learns_anything_not_even_which_paths_there_are() {
 #[test]
 fn lists_show_ones_own_groups_alone_and_the_audit_names_the_token() {
     let server = fleet();
-    moved(&server, server.enrol("theirs"), "/other");
+    let theirs = server.enrol("theirs");
+    moved(&server, theirs, "/other");
+    user(&server, "theirs", "/other");
+    for device in [DeviceId(0x1000), theirs] {
+        let kind = TaskKind {
+            kind: "restart".into(),
+            schema: String::new(),
+            timeout_seconds: 600,
+            is_repeatable: true,
+        };
+        let (application, settings_schema) = ("kiosk".to_owned(), String::new());
+        let declaration =
+            Declaration { application, takes_settings: true, settings_schema, kinds: vec![kind] };
+        server.declare(device, declaration);
+    }
+    let file = server.file("kiosk.json", "{}");
     for group in ["/mine", "/other"] {
+        server.done(&["policy", "set", "--group", group, "--application", "kiosk", "--file", &file]);
+        server.json(&["task", "create", "--application", "kiosk", "--kind", "restart", "--group", group]);
         server.json(&["token", "create", "--group", group]);
         server.json(&["api-token", "create", "of", "--role", "reader", "--group", group]);
     }
@@ -429,6 +448,11 @@ fn lists_show_ones_own_groups_alone_and_the_audit_names_the_token() {
     assert_eq!(names(&["group", "list"], "path"), ["/mine", "/mine/a", "/mine/a/a"]);
     assert_eq!(names(&["token", "list"], "group"), ["/mine"]);
     assert_eq!(names(&["api-token", "list"], "group"), ["/mine", "/mine"]);
+    assert_eq!(names(&["user", "list"], "name"), ["mine"]);
+    assert_eq!(names(&["policy", "list"], "group"), ["/mine"]);
+    assert_eq!(ctl(&["task", "list", "--json"]).json().as_array().unwrap().len(), 1);
+    assert_eq!(ctl(&["device", "list", "--csv"]).out.lines().count(), 2, "heads and one device");
+    assert_eq!(ctl(&["device", "list", "--facets", "--json"]).json()["devices"], 1);
     assert!(names(&["device", "list", "--group", "/other"], "name").is_empty());
     assert!(names(&["device", "list", "--where", "name:* or theirs"], "name").len() == 1);
     let broken_out = ctl(&["device", "list", "--where", "x) or (name:*"]);
