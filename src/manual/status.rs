@@ -59,6 +59,8 @@
 //!
 //! `musterctl policy set --group /shops/kiosks --application muster --file kiosks.json`
 //!
+//! With `--dry-run` it says which devices would be judged by other rules, and by which.
+//!
 //! The worst reason is the status; a device against which nothing is known is ok. At most sixteen reasons are
 //! kept for one, the worst first.
 //!

@@ -381,7 +381,10 @@ fn new_events_come_to_a_page_that_is_open_and_go_on_where_it_was() {
         server.log.push(device, Severity::Info, &number.to_string());
     }
     let read = read_until(&mut follow("last-event-id: 300\r\n"), "id: 120300\n\n");
-    assert!(read.contains("id: 115300\ndata: <tr><td class=\"quiet\" colspan=\"6\">1,150 more, "), "{read}");
+    assert!(
+        read.contains("id: 115300\ndata: <tr><td class=\"quiet\" colspan=\"6\"><span>1,150 events more, "),
+        "{read}"
+    );
     assert_eq!(read.matches("event: row").count(), 51);
     // Those that have gone leave their places.
     let mut places = Vec::new();

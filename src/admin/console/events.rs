@@ -12,7 +12,7 @@ use super::api::Api;
 use super::devices;
 use super::form::{Fields, Form, invalid};
 use super::page::{Answer, Cell, Page, Part, Problem, Table, table_row};
-use super::text::{count, now};
+use super::text::{many, now};
 use crate::admin::lines::{self, LinesSender};
 use crate::fleet::why::shell_word;
 use crate::wire::api::url::with_query;
@@ -182,11 +182,11 @@ fn server_sent(line: &[u8]) -> Option<String> {
         }
         FollowLine::Reached(position) => Some(format!("id: {position}\n\n")),
         FollowLine::Skipped { events, to } => {
-            let (columns, events) = (HEADS.len(), count(events));
+            let (columns, events) = (HEADS.len(), many(events, "event"));
             let text = format!(
                 "{events} more, not shown here: narrow the filter, or <code>musterctl event follow</code>"
             );
-            let row = format!("<tr><td class=\"quiet\" colspan=\"{columns}\">{text}</td></tr>");
+            let row = format!("<tr><td class=\"quiet\" colspan=\"{columns}\"><span>{text}</span></td></tr>");
             Some(format!("event: row\nid: {to}\ndata: {row}\n\n"))
         }
         FollowLine::Gone { .. } => Some("event: gone\ndata:\n\n".to_owned()),
