@@ -213,13 +213,51 @@ fn number(value: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::api::DeviceCounts;
+    use crate::wire::time::WallTime;
+
+    fn status() -> Status {
+        let status: serde_json::Value =
+            serde_json::from_str(include_str!("../wire/api/snapshots/status.json")).unwrap();
+        serde_json::from_value(status["Status"][0].clone()).unwrap()
+    }
+
+    #[test]
+    fn each_metric_has_its_number_of_the_status_in_its_unit() {
+        let mut status = status();
+        status.started_at = WallTime(1_795_514_400_500).into();
+        status.devices = DeviceCounts {
+            connected: 1,
+            idle: 2,
+            asleep: 3,
+            shut_down: 4,
+            agent_stopped: 5,
+            lost: 6,
+            never_seen: 7,
+            waiting: 8,
+            ok: 9,
+            warning: 10,
+            critical: 11,
+            ..status.devices
+        };
+        let counters = Counters::new();
+        counters.handshake_microseconds.add(1_500_000);
+        let text = text(&status, &counters);
+        let presences =
+            ["connected", "idle", "asleep", "shut_down", "agent_stopped", "lost", "never_seen", "waiting"];
+        let presences = presences.map(|name| format!("muster_devices{{presence=\"{name}\"}}"));
+        let statuses = ["ok", "warning", "critical"];
+        let statuses = statuses.map(|name| format!("muster_devices_by_status{{status=\"{name}\"}}"));
+        for (number, name) in presences.iter().chain(&statuses).enumerate() {
+            assert!(text.contains(&format!("\n{name} {}\n", number + 1)), "{name}: {text}");
+        }
+        assert!(text.contains("\nmuster_start_time_seconds 1795514400.5\n"), "{text}");
+        assert!(text.contains("\nmuster_handshake_cpu_seconds_total 1.5\n"), "{text}");
+    }
 
     #[test]
     fn each_row_of_the_table_is_a_metric_and_each_metric_has_a_row() {
-        let status: serde_json::Value =
-            serde_json::from_str(include_str!("../wire/api/snapshots/status.json")).unwrap();
-        let status = serde_json::from_value(status["Status"][0].clone()).unwrap();
-        let text = text(&status, &Counters::new());
+        let text = text(&status(), &Counters::new());
         let heads = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
         let rows = TABLE.lines().skip(2).filter_map(|row| {
             let name = row.split('`').nth(1)?;

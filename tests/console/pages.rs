@@ -373,6 +373,8 @@ fn new_events_come_to_a_page_that_is_open_and_go_on_where_it_was() {
     assert!(read.contains("content-type: text/event-stream"), "{read}");
     let read = read + &read_until(&mut stream, "\n\n");
     assert!(read.contains("&#60;b&#62;two&#60;/b&#62;") && !read.contains("<b>"), "{read}");
+    // A browser that comes again goes on behind it, also when nothing was said since.
+    assert!(read.contains("event: row\nid: 200\ndata: "), "{read}");
     drop(stream);
     server.event(device, Severity::Info, "three");
     let read = read_until(&mut follow("last-event-id: 200\r\n"), "id: 300\n");

@@ -63,6 +63,10 @@ fn a_policy_is_set_explained_listed_and_removed_and_its_devices_are_told() {
     assert!(fixture.server.done(&set_own).contains("; they are asked on their links, or woken"));
     assert_eq!(fixture.notified(), [(fixture.device, Some(WakeReason::Sync))]);
 
+    let tried = ["settings", "set", "--device", "kiosk-17", "--application", "kiosk", "--file", &file];
+    let tried = fixture.server.done(&[&tried[..], &["--dry-run"]].concat());
+    assert_eq!(tried, "1 device would have other settings\n  kiosk-17\n    lines: 60 -> 40\n");
+    assert!(fixture.notified().is_empty());
     let explain = ["policy", "explain", "--device", "kiosk-17", "--application", "kiosk", "--json"];
     let keys = fixture.server.ctl(&explain).json();
     assert_eq!(keys[0]["key"], "currency");

@@ -163,6 +163,8 @@ fn a_backup_under_load_is_whole_and_is_served_elsewhere() {
     let said = succeed(&mut backup(&at("backup.tar"), &at("data")));
     assert!(said.contains("of a running server") && said.contains("4 devices"), "{said}");
     assert_eq!(std::fs::metadata(at("backup.tar")).unwrap().permissions().mode() & 0o777, 0o600);
+    let rows = server.ctl(&["audit", "list"]);
+    assert_eq!(rows.as_array().unwrap().last().unwrap()["action"], "GET /v1/backup", "all keys are in it");
     load.wait_for_more(1);
     let epoch = server.ctl(&["status"])["server_epoch"].clone();
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::kit::{Musterd, Running, fail, musterd};
+use crate::kit::{Musterd, Running, eventually, fail, musterd};
 
 /// A server on `muster-data` in this directory; what it says is what it prints.
 fn start(directory: &Path) -> Musterd {
@@ -87,4 +87,23 @@ fn a_lost_identity_is_not_replaced() {
     let error = fail(musterd(&["run", "--listen", "127.0.0.1:0"]).current_dir(directory.path()));
     assert!(error.contains("identity is missing, but"), "{error}");
     assert!(!directory.path().join("muster-data/identity").exists());
+}
+
+#[test]
+fn the_end_of_the_audit_is_an_event_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Musterd::start(directory.path(), "");
+    server.ctl(&["group", "create", "/berlin"]);
+    let head = server.ctl(&["audit", "verify"])["head_sha256"].clone();
+    server.stop();
+    let server = Musterd::start(directory.path(), "");
+    let mut heads = Vec::new();
+    eventually("the server says it at its start", || {
+        let events = server.ctl(&["event", "list"]);
+        let events = events.as_array().unwrap().iter();
+        heads = events.filter(|event| event["kind"] == "audit_head").cloned().collect();
+        !heads.is_empty()
+    });
+    assert_eq!((heads.len(), &heads[0]["fields"]["sha256"]), (1, &head), "{heads:?}");
+    server.stop();
 }
