@@ -7,8 +7,9 @@
 //! the pins. A certificate that died stays dead. No two devices have one private key once a copy is a device
 //! of its own. When the faults stop, every device comes in sync. Each planted fault must be found.
 //!
-//! `SIM_LIFETIME_SEED=n` shows one seed, `SIM_LIFETIME_SEEDS=n` runs that many from `SIM_FIRST` on. Keys are
-//! drawn by the system, so that a seed repeats what happens and when, and not each byte.
+//! `SIM_LIFETIME_SEED=n` shows one seed, `SIM_LIFETIME_SEEDS=n` runs that many from `SIM_FIRST` on. Ids
+//! come from the seed and keys from the system, so that a seed repeats what happens for years, and not always
+//! to the end.
 
 mod admin;
 mod device;
