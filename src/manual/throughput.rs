@@ -81,7 +81,7 @@
 //! - To spin without leaving the processor to others, when threads still did: the flusher often ran on the
 //!   core that its reactor was spinning on. 4 durable writes instead of 1.8.
 //! - One unit of code generation for the release build: the same speed and memory, for three times the time
-//!   to build.
+//!   to build. Programs for installation have it, for their size ([`packages`](super::packages)).
 //! - To give handshakes 50 to 80 % of a reactor's time instead of 90 while events are under way: no
 //!   difference that could be told from noise.
 //! - To have the kernel write while the reactor reads and sends (io_uring, the same direct write with
