@@ -41,12 +41,11 @@ pub(crate) fn command(
         .map_err(|error| Failure::refused(format!("can't start logging: {error}")))?;
     let mut server = Server::start(config.clone()).map_err(Failure::refused)?;
     let devices = server.addresses().first().copied().unwrap_or(config.listen);
-    say!(
-        "musterd {}: devices connect to {devices}, administrators to {}",
-        env!("CARGO_PKG_VERSION"),
-        server.admin_socket().display()
-    );
+    let serves =
+        format!("devices connect to {devices}, administrators to {}", server.admin_socket().display());
+    say!("musterd {}: {serves}", env!("CARGO_PKG_VERSION"));
     service_manager::ready();
+    service_manager::status(&serves);
     if server.is_first_start() {
         print_how_to_enrol(&config, devices.port());
     }
