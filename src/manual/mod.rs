@@ -15,6 +15,7 @@
 //! | [`operations`] | running a server: configuration, backup, full disks, removed devices |
 //! | [`metrics`] | watching a server with Prometheus and Grafana: each number, alert rules, a dashboard |
 //! | [`identity`] | how devices and the server know each other for a lifetime: renewal, rotation, recovery, approval, copies, passphrase |
+//! | [`packages`] | installing without a compiler: Debian's packages, one file for any Linux, how they are built |
 //! | [`upgrades`] | replacing versions: what an older and a newer one make of each other, on the wire and on the disk |
 //! | [`security`] | exposing a server: who is trusted with what, what a stolen thing is good for, what each can consume |
 //! | [`neighbours`] | a device that is shared with other users: what they can do to the agent, and what its sandbox does not stop |
@@ -61,6 +62,7 @@ pub mod measurements;
 pub mod metrics;
 pub mod neighbours;
 pub mod operations;
+pub mod packages;
 pub mod policies;
 pub mod reach;
 pub mod runs;

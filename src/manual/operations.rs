@@ -369,8 +369,10 @@
 //!
 //! # Uninstalling
 //!
-//! On a device, after `musterctl device remove NAME` on the server, as root; its identity and undelivered
-//! events are gone then:
+//! Packages: `apt purge muster-agent` and `apt purge musterd` delete data and configuration, too.
+//!
+//! Installed by hand: on a device, after `musterctl device remove NAME` on the server, as root; its identity
+//! and undelivered events are gone then:
 //!
 //! ```sh
 //! systemctl disable --now muster-agent

@@ -1,0 +1,62 @@
+//! Packages: muster without a compiler on the machine that it runs on.
+//!
+//! # Debian
+//!
+//! `tools/package/deb` builds three packages into `target/package`; any machine of that architecture
+//! installs them with `apt install ./NAME.deb`, without a network.
+//!
+//! | package | has |
+//! |---|---|
+//! | `musterd` | the server; its unit, enabled and started at once; its user `muster`; `/etc/muster/musterd.toml`; dashboards and alert rules among its examples |
+//! | `muster-agent` | the agent; its unit, enabled, which does nothing until the device is enrolled; that for devices that sleep; `/etc/muster/muster-agent.toml` |
+//! | `muster-tools` | `musterctl`, `muster-load` |
+//!
+//! Each has the man pages and the completions of its programs. Files below `/etc` are Debian's conffiles:
+//! an upgrade keeps what was changed there. An upgrade restarts server and agent behind the new program;
+//! runs of tasks go on meanwhile, and their ends are told by the new agent. `apt remove` stops them and
+//! leaves data and configuration. `apt purge` deletes both: with a server's data its key is gone, and
+//! devices accept no other unless there is a recovery key ([`operations`](super::operations)).
+//!
+//! # One file for any Linux
+//!
+//! `tools/package/static x86_64`, `aarch64` or `armv7` builds programs that need no library of the system
+//! (musl), on Debian 12, from Debian's compiler and the sources of its standard library. `tools/package/deb
+//! DIRECTORY arm64` makes packages of them. Beside each program stands its debug information (`.debug`).
+//!
+//! # By hand
+//!
+//! On a systemd machine of another kind, the server:
+//!
+//! ```sh
+//! cargo build --profile dist
+//! sudo install -m 755 target/dist/musterd target/dist/musterctl /usr/local/bin/
+//! sudo useradd --system --home-dir /var/lib/muster --shell /usr/sbin/nologin muster
+//! sudo install -D -m 644 tools/musterd.toml /etc/muster/musterd.toml
+//! sudo install -m 644 tools/systemd/musterd.service /etc/systemd/system/
+//! sudo systemctl daemon-reload
+//! sudo systemctl enable --now musterd
+//! ```
+//!
+//! and the agent, after `muster-agent enroll`:
+//!
+//! ```sh
+//! sudo install -m 755 target/dist/muster-agent /usr/local/bin/
+//! sudo install -D -m 644 tools/muster-agent.toml /etc/muster/muster-agent.toml
+//! sudo install -m 644 tools/systemd/muster-agent.service /etc/systemd/system/
+//! sudo systemctl daemon-reload
+//! sudo systemctl enable --now muster-agent
+//! ```
+//!
+//! # The build
+//!
+//! The profile `dist`: small code (`opt-level = "s"`), of all crates at once. An event, an idle link and a
+//! handshake go through the crates that `Cargo.toml` names, which are built for speed as in `release`.
+//!
+//!
+//! # The proof
+//!
+//! `tools/package/guest DIRECTORY` installs the packages in a Debian 12 of its own, in which a real systemd
+//! is the first process: a directory, and namespaces of this machine's kernel, without a network. It
+//! installs, enrols, runs a task as another user, gets an event, reloads, upgrades under a running task,
+//! reboots and powers off (the server is told which), removes and purges. `.ci/run` does so with the
+//! programs of the tests. A boot from disk, and devices of its own, such a machine does not have.
