@@ -136,7 +136,7 @@ pub use client::{Address, AnswerPieces, Client, ClientError, Follow, Paged, Page
 #[cfg(feature = "server")]
 pub use server::config::{self, Config, ConfigError};
 #[cfg(feature = "server")]
-pub use server::{FailureWatch, Server, ServerError, ServerFailure};
+pub use server::{FailureWatch, ReactorWatch, Server, ServerError, ServerFailure};
 pub use wire::api;
 
 /// The programs of this package, for a program that is all of them: arguments in, exit code out.

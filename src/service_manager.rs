@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// The environment variable that names the socket.
 const VARIABLE: &str = "NOTIFY_SOCKET";
@@ -32,6 +33,21 @@ pub fn stopping() {
 /// Its state, for people, in one line; `systemctl status` shows it.
 pub fn status(text: &str) {
     say(&format!("STATUS={}", text.replace('\n', "; ")));
+}
+
+/// The interval at which the service manager wants to hear [`well`]: a third of the time after which it takes
+/// the service for stuck (sd_watchdog_enabled(3)). `None`: it does not listen for that.
+#[must_use]
+pub fn watchdog_interval() -> Option<Duration> {
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let is_of_another = number("WATCHDOG_PID").is_some_and(|id| id != u64::from(std::process::id()));
+    let microseconds = number("WATCHDOG_USEC").filter(|_| !is_of_another)?;
+    Some(Duration::from_micros(microseconds / 3))
+}
+
+/// It does its work.
+pub fn well() {
+    say("WATCHDOG=1");
 }
 
 fn say(lines: &str) {

@@ -1,7 +1,7 @@
 //! Messages to reactors, and the table of their mailboxes.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -59,6 +59,8 @@ pub enum ToReactor {
     Settings(LinkSettings),
     /// Accept no more links, let those that are there finish, and end.
     Drain,
+    /// Say that this was read.
+    Answer(mpsc::Sender<()>),
 }
 
 /// The mailboxes of all reactors, and what they share. Cheap to clone.
@@ -133,6 +135,19 @@ impl ReactorMailboxes {
         self.of(link).is_some_and(|mailbox| mailbox.send(message).is_ok())
     }
 
+    /// Whether each reactor turns within this time. One that has too much to do to be asked does not.
+    #[must_use]
+    pub fn all_turn_within(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        let (answer, answers) = mpsc::channel();
+        let is_asked = |mailbox: &Mailbox<_>| mailbox.send(ToReactor::Answer(answer.clone())).is_ok();
+        self.mailboxes.iter().all(is_asked)
+            && self
+                .mailboxes
+                .iter()
+                .all(|_| answers.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok())
+    }
+
     /// Notifies those that wait for it: the durable position has moved.
     pub fn notify_waiting(&self) {
         self.mailboxes.iter().for_each(Mailbox::notify_if_waiting);
@@ -154,5 +169,33 @@ impl ReactorMailboxes {
     #[must_use]
     pub fn drain_all(&self) -> bool {
         self.tell_all(|| ToReactor::Drain)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reactor_that_does_not_read_its_mailbox_does_not_turn() {
+        let (turning, stuck) = (Mailbox::new(1, || {}), Mailbox::new(1, || {}));
+        let reader = turning.clone();
+        let thread = std::thread::spawn(move || {
+            let mut messages = Vec::new();
+            for _ in 0..2 {
+                while messages.is_empty() {
+                    reader.take_all(&mut messages);
+                }
+                for message in messages.drain(..) {
+                    let ToReactor::Answer(answer) = message else { panic!("{message:?}") };
+                    answer.send(()).unwrap_or_default();
+                }
+            }
+        });
+        assert!(ReactorMailboxes::new(vec![turning.clone()]).all_turn_within(Duration::from_secs(60)));
+        let both = ReactorMailboxes::new(vec![turning, stuck]);
+        assert!(!both.all_turn_within(Duration::from_millis(1)));
+        thread.join().unwrap();
+        assert!(!both.all_turn_within(Duration::from_secs(60)), "its mailbox is full");
     }
 }

@@ -2,12 +2,13 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use crate::client::{Address, Client};
 use crate::logging;
-use crate::server::Server;
 use crate::server::config::{Config, DEFAULT_PORT};
 use crate::server::process::ProcessOptions;
+use crate::server::{ReactorWatch, Server};
 use crate::service_manager;
 use crate::wire::api::NewToken;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -46,6 +47,10 @@ pub(crate) fn command(
     say!("musterd {}: {serves}", env!("CARGO_PKG_VERSION"));
     service_manager::ready();
     service_manager::status(&serves);
+    if let Some(interval) = service_manager::watchdog_interval() {
+        let reactors = server.reactors();
+        std::thread::spawn(move || report_well(&reactors, interval));
+    }
     if server.is_first_start() {
         print_how_to_enrol(&config, devices.port());
     }
@@ -69,6 +74,22 @@ pub(crate) fn command(
     server.drain().map_err(Failure::refused)?;
     log::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells the service manager at this interval that devices are served, and nothing while they are not: it
+/// restarts the server then.
+fn report_well(reactors: &ReactorWatch, interval: Duration) {
+    loop {
+        let asked_at = Instant::now();
+        if reactors.all_turn_within(interval) {
+            service_manager::well();
+        } else {
+            log::error!(
+                "a thread that serves devices is stuck, or has too much to do for {interval:?}; the service manager hears nothing                  until it goes on, and restarts the server if it does not"
+            );
+        }
+        std::thread::sleep(interval.saturating_sub(asked_at.elapsed()));
+    }
 }
 
 /// The file's settings, and over them the command line's.

@@ -252,6 +252,8 @@ impl<B: Backend> Reactor<B> {
                     self.endpoint.begin_drain(&self.now);
                     self.acceptor.close(self.poll.registry());
                 }
+                // One that asks may have given up by now.
+                ToReactor::Answer(answer) => answer.send(()).unwrap_or_default(),
             }
         }
         self.carry_out();

@@ -40,6 +40,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
@@ -155,6 +156,18 @@ impl FailureWatch {
     }
 }
 
+/// The way to know whether the server is stuck. Outlives the server, which does not turn any more then.
+#[derive(Clone)]
+pub struct ReactorWatch(ReactorMailboxes);
+
+impl ReactorWatch {
+    /// Waits until each thread that serves devices has turned, for this time at most. Says whether it has.
+    #[must_use]
+    pub fn all_turn_within(&self, time: Duration) -> bool {
+        self.0.all_turn_within(time)
+    }
+}
+
 /// A running server. [`Server::drain`] ends it, and dropping it does the same without saying whether
 /// something failed.
 pub struct Server {
@@ -264,6 +277,12 @@ impl Server {
     #[must_use]
     pub fn failures(&self) -> FailureWatch {
         FailureWatch(self.failures.clone())
+    }
+
+    /// The way to know whether it is stuck.
+    #[must_use]
+    pub fn reactors(&self) -> ReactorWatch {
+        ReactorWatch(self.mailboxes.clone())
     }
 
     /// Takes over another configuration, as far as a running server can. Settings that need a restart have

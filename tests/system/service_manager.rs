@@ -48,11 +48,24 @@ fn the_server_says_when_tokens_can_be_made_and_when_it_ends() {
     let manager = Manager::new(site.directory.path());
     let server = site.server_with(&[], &[("NOTIFY_SOCKET", &manager.path)]);
     assert_eq!(manager.hear(), "READY=1");
+    let status = manager.hear();
+    assert!(status.starts_with("STATUS=devices connect to "), "{status}");
     server.hang_up();
     assert!(manager.hear().starts_with("RELOADING=1\nMONOTONIC_USEC="));
     assert_eq!(manager.hear(), "READY=1");
     assert!(server.end().success());
     assert_eq!(manager.hear(), "STOPPING=1");
+}
+
+#[test]
+fn the_server_says_that_it_is_well_as_often_as_the_manager_wants_to_hear_it() {
+    let site = Site::new();
+    let manager = Manager::new(site.directory.path());
+    let variables = [("NOTIFY_SOCKET", manager.path.as_str()), ("WATCHDOG_USEC", "300000")];
+    let server = site.server_with(&[], &variables);
+    let heard: Vec<_> = (0..5).map(|_| manager.hear()).collect();
+    assert_eq!(heard.iter().filter(|said| *said == "WATCHDOG=1").count(), 3, "{heard:?}");
+    server.kill();
 }
 
 /// The first thing that is done after 'systemctl enable --now musterd'.
@@ -67,6 +80,7 @@ fn a_token_is_made_as_soon_as_the_server_is_ready_and_a_failed_start_is_never_re
     };
     let server = start("server");
     assert_eq!(manager.hear(), "READY=1");
+    assert!(manager.hear().starts_with("STATUS="));
     site.ctl_json(&["token", "create"]);
     // Its address is taken.
     assert!(!start("other").wait().success());
