@@ -161,11 +161,29 @@ fn use_cache(_file: &File) -> io::Result<()> {
 #[cfg(target_os = "linux")]
 fn write_durable(file: &File, offset: u64, pages: &[u8]) -> io::Result<usize> {
     use rustix::io::{ReadWriteFlags, pwritev2};
-    Ok(pwritev2(file, &[io::IoSlice::new(pages)], offset, ReadWriteFlags::DSYNC)?)
+    let written = pwritev2(file, &[io::IoSlice::new(pages)], offset, ReadWriteFlags::DSYNC);
+    unless_unknown(written, || write_and_sync(file, offset, pages))
 }
 
 #[cfg(not(target_os = "linux"))]
 fn write_durable(file: &File, offset: u64, pages: &[u8]) -> io::Result<usize> {
+    write_and_sync(file, offset, pages)
+}
+
+/// The answer of a call, or `otherwise` where the kernel does not know it or its flag and so has written
+/// nothing: one before Linux 4.7, or one that something stands in for, such as a sandbox.
+#[cfg(target_os = "linux")]
+fn unless_unknown(
+    answer: rustix::io::Result<usize>,
+    otherwise: impl FnOnce() -> io::Result<usize>,
+) -> io::Result<usize> {
+    match answer {
+        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => otherwise(),
+        answer => Ok(answer?),
+    }
+}
+
+fn write_and_sync(file: &File, offset: u64, pages: &[u8]) -> io::Result<usize> {
     let written = file.write_at(pages, offset)?;
     file.sync_data()?;
     Ok(written)
@@ -233,6 +251,27 @@ pub(super) mod tests {
         file.file.write_all_at(b"seven", 3).unwrap();
         let refused = file.write(page, |_| Err::<(), _>(io::ErrorKind::InvalidInput.into()));
         assert!(refused.is_err(), "it is asked once");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_kernel_that_does_not_know_durable_writes_gets_a_write_and_a_sync() {
+        use rustix::io::Errno;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pages");
+        std::fs::write(&path, vec![0; 2 * PAGE_BYTES]).unwrap();
+        let file = DirectFile::open(CWD, path.to_str().unwrap()).unwrap();
+        let mut pages = Pages::new(PAGE_BYTES).unwrap();
+        for (number, unknown) in [(1, Errno::NOSYS), (2, Errno::OPNOTSUPP)] {
+            let page = pages.fill(0, [&[number; PAGE_BYTES], &[]]);
+            let otherwise = || write_and_sync(&file.file, PAGE_BYTES as u64, page);
+            assert_eq!(unless_unknown(Err(unknown), otherwise).unwrap(), PAGE_BYTES);
+            assert_eq!(std::fs::read(&path).unwrap()[PAGE_BYTES..], *page);
+        }
+        // After any other failure something may have been written, and the next sync would answer ok.
+        assert!(unless_unknown(Err(Errno::IO), || Ok(PAGE_BYTES)).is_err());
+        assert_eq!(unless_unknown(Ok(7), || Ok(PAGE_BYTES)).unwrap(), 7);
     }
 
     #[test]
