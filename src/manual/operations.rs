@@ -35,8 +35,8 @@
 //! code 1, and the last line on standard error names what failed first. After `kill -9` or a power cut the
 //! next start recovers by itself; nothing that was acknowledged is missing.
 //!
-//! Where a service manager asks for it (`WatchdogSec` in `tools/systemd/musterd.service`), the server says that
-//! it is well as long as each thread that serves devices turns, and is started again when one is stuck.
+//! A service manager that asks for it (`WatchdogSec`, as in `tools/systemd/musterd.service`) hears that the
+//! server is well as long as each thread that serves devices turns, and starts it again when one is stuck.
 //!
 //! # Configuration
 //!
