@@ -37,14 +37,13 @@
 //! sudo systemctl enable --now musterd
 //! ```
 //!
-//! and the agent, after `muster-agent enroll`:
+//! and the agent, to be enabled once it is enrolled (`systemctl enable --now muster-agent`):
 //!
 //! ```sh
 //! sudo install -m 755 target/dist/muster-agent /usr/local/bin/
 //! sudo install -D -m 644 tools/muster-agent.toml /etc/muster/muster-agent.toml
 //! sudo install -m 644 tools/systemd/muster-agent.service /etc/systemd/system/
 //! sudo systemctl daemon-reload
-//! sudo systemctl enable --now muster-agent
 //! ```
 //!
 //! # The build

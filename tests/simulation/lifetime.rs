@@ -148,9 +148,25 @@ fn a_device_that_names_a_pin_before_it_is_durable_is_found() {
     assert!(finds(Fault::NamesBeforeStored));
 }
 
+/// It takes a thief whose keys came by a voucher themselves, which few seeds have.
 #[test]
 fn a_device_that_keeps_no_lowest_voucher_is_found() {
-    assert!(finds(Fault::NoVoucherFloor));
+    let meets_thief = |fault| -> Result<u64, String> {
+        let mut world = World::new(0, fault, 4, false);
+        for is_stolen in [false, true] {
+            world.pass(1);
+            world.lose_keys_as(is_stolen, false);
+            for _ in 0..2 {
+                world.pass(1);
+                (0..4).try_for_each(|number| world.come_back(number))?;
+            }
+        }
+        (0..4).try_for_each(|number| world.meet_impostors(number))?;
+        Ok(world.counts.thieves_refused)
+    };
+    assert_eq!(meets_thief(Fault::None), Ok(4));
+    let found = meets_thief(Fault::NoVoucherFloor);
+    assert!(found.as_ref().is_err_and(|what| what.contains("trusts the thief")), "{found:?}");
 }
 
 #[test]

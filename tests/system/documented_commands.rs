@@ -19,6 +19,10 @@ const NOT_RUN: [(&str, &str); 5] = [
     ("tools/side-by-side", "needs three other servers, and minutes"),
 ];
 
+/// The chapter that says how to do by hand what a package does. Packages themselves are installed by
+/// `tools/package/guest`.
+const PACKAGES: &str = "src/manual/packages.rs";
+
 /// Commands that end when somebody ends them.
 const ENDLESS: [&str; 1] = ["musterctl event follow"];
 
@@ -75,6 +79,15 @@ fn commands(file: &str) -> Vec<Line> {
     lines
 }
 
+/// The commands that do what the package of a program does.
+fn by_hand(program: &str) -> String {
+    let text = fs::read_to_string(root().join(PACKAGES)).unwrap();
+    let unit = format!("{program}.service");
+    let (_, block) = blocks(&text, "sh").into_iter().find(|(_, block)| block.contains(&unit)).unwrap();
+    let commands = block.lines().filter(|line| !line.starts_with("cargo build"));
+    commands.collect::<Vec<_>>().join(" &&\n")
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -85,7 +98,10 @@ fn step(line: &Line) -> Option<String> {
     if NOT_RUN.iter().any(|(what, _)| begins(what)) {
         return None;
     }
-    let mut text = line.text.clone();
+    let mut text = match line.text.strip_prefix("sudo apt install ./") {
+        Some(package) => by_hand(package.split('_').next().unwrap()),
+        None => line.text.clone(),
+    };
     for (placeholder, value) in PLACEHOLDERS {
         text = text.replace(placeholder, value);
     }
@@ -112,6 +128,7 @@ const FLEET: &str = r#"
 begin "the rest of the fleet"
 {
     echo "$TOKEN" >token
+    cp target/dist/muster-agent /usr/local/bin
     other=$(musterctl token create --group /spare --json | grep -o 'muster1-[A-Za-z0-9_-]*')
     muster-agent enroll --server muster.example.org --token "$other" --name kiosk-16 --data /srv/kiosk-16 &&
     musterd run --data /srv/new --listen '[::1]:13000' >/tmp/new.log 2>&1 &
@@ -212,6 +229,7 @@ fn script() -> String {
     let mut files = vec!["README.md".to_owned()];
     let mut chapters: Vec<PathBuf> =
         fs::read_dir(root().join("src/manual")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    chapters.retain(|path| !path.ends_with(PACKAGES));
     chapters.sort();
     files.extend(chapters.iter().map(|path| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned()));
     let mut run = 0;

@@ -150,10 +150,15 @@ impl World {
 
     fn lose_keys(&mut self) {
         let (is_stolen, loses_files) = (self.one_in(2), self.one_in(2));
-        let has_other_authority = is_stolen || loses_files;
-        if has_other_authority && !self.all_are_known() {
+        // The authority is another one then.
+        if (is_stolen || loses_files) && !self.all_are_known() {
             return;
         }
+        self.lose_keys_as(is_stolen, loses_files);
+    }
+
+    /// The keys are stolen, or only lost, and replaced by the recovery key; the files may be gone, too.
+    pub(super) fn lose_keys_as(&mut self, is_stolen: bool, loses_files: bool) {
         self.say(|| format!("the keys are {}", if is_stolen { "stolen" } else { "lost" }));
         if is_stolen {
             let (files, identity) = self.server.thief();
@@ -165,7 +170,7 @@ impl World {
             self.counts.losses += 1;
         }
         self.recover(is_stolen, loses_files);
-        if has_other_authority {
+        if is_stolen || loses_files {
             // It signed no certificate that was forgotten: copies of before would lock devices out.
             self.forget_copies();
         }
@@ -221,7 +226,7 @@ impl World {
     }
 
     /// The device is on, and comes in sync whatever that takes.
-    fn come_back(&mut self, number: usize) -> Result<(), String> {
+    pub(super) fn come_back(&mut self, number: usize) -> Result<(), String> {
         self.devices[number].away_until = 0;
         for _ in 0..4 {
             if self.visit(number, true)? {

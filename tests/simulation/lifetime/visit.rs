@@ -224,7 +224,7 @@ impl World {
     }
 
     /// Others than the server answer: one that has nothing of its, and one that has its files of a day.
-    fn meet_impostors(&mut self, number: usize) -> Result<(), String> {
+    pub(super) fn meet_impostors(&mut self, number: usize) -> Result<(), String> {
         let identity = &self.devices[number].identity;
         let accepts = |chain: Vec<Vec<u8>>| {
             let behind: Vec<&[u8]> = chain[1..].iter().map(Vec::as_slice).collect();

@@ -239,7 +239,7 @@ impl World {
         self.come_to_rest()
     }
 
-    fn pass(&mut self, days: u64) {
+    pub(super) fn pass(&mut self, days: u64) {
         self.step_days = days;
         self.seconds += days * DAY_SECONDS;
         let facts = self.server.identity.trust_facts();

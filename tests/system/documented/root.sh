@@ -9,7 +9,7 @@ mount --make-rprivate /
 hostname kiosk-17
 ip link set lo up
 cd "$root"
-mkdir -p usr proc dev tmp var/lib var/backups run/systemd/system root srv local work/target/release work/tools etc/systemd/system
+mkdir -p usr proc dev tmp var/lib var/backups run/systemd/system root srv local work/target/dist work/tools etc/systemd/system
 chmod 1777 tmp
 for name in bin sbin lib lib32 lib64 libx32; do
     if [ -L "/$name" ]; then
@@ -20,7 +20,7 @@ for name in bin sbin lib lib32 lib64 libx32; do
 done
 mount --rbind /usr usr
 mount --bind local usr/local
-mount --bind "$programs" work/target/release
+mount --bind "$programs" work/target/dist
 mount --bind "$tools" work/tools
 mount -t proc proc proc
 mount --rbind /dev dev
