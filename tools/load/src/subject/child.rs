@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use muster::logging;
@@ -21,6 +22,9 @@ const LINKS_MAX: usize = 4_000_000;
 /// Number of times that its directory is removed at most, and the pause in between.
 const REMOVALS_MAX: usize = 100;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
+
+/// The parent is gone: a server that misses its files from then on must not end before all are removed.
+static IS_LEFT_ALONE: AtomicBool = AtomicBool::new(false);
 
 /// Setting of the server, as the first line of its standard input.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -73,7 +77,9 @@ pub(crate) fn run() -> Result<(), Failure> {
     }
     let failures = server.failures();
     std::thread::spawn(move || {
-        if let Some(failure) = failures.wait() {
+        if let Some(failure) = failures.wait()
+            && !IS_LEFT_ALONE.load(Ordering::SeqCst)
+        {
             logging::last_line(&failure.to_string());
             std::process::exit(1);
         }
@@ -89,6 +95,7 @@ pub(crate) fn run() -> Result<(), Failure> {
 /// The parent of this server is gone, and nothing of it shall be left: what else it had made beside this
 /// directory has nobody else any more.
 fn leave_nothing(directory: &Path) -> ! {
+    IS_LEFT_ALONE.store(true, Ordering::SeqCst);
     let is_removed = |directory: &PathBuf| match std::fs::remove_dir_all(directory) {
         // The server goes on meanwhile, and may have made another file.
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
