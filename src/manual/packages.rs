@@ -2,8 +2,8 @@
 //!
 //! # Debian
 //!
-//! `tools/package/deb` builds three packages into `target/package`; any machine of that architecture
-//! installs them with `apt install ./NAME.deb`, without a network.
+//! `tools/package/deb` builds three packages into `target/package`, on a Debian with Rust, a C compiler and
+//! dpkg-dev; any machine of that architecture installs them with `apt install ./NAME.deb`.
 //!
 //! | package | has |
 //! |---|---|
