@@ -378,13 +378,9 @@
 //! and undelivered events are gone then:
 //!
 //! ```sh
-//! systemctl disable --now muster-agent
-//! rm -rf /var/lib/muster-agent /run/muster-agent /etc/muster/muster-agent.toml /etc/muster/applications.d
-//! rm -rf /etc/systemd/system/muster-agent.service /etc/systemd/system/muster-agent.service.d
-//! rm -f /etc/systemd/system/muster-agent-sleep.service /usr/local/bin/muster-agent
-//! rm -f /etc/systemd/system/sleep.target.wants/muster-agent-sleep.service
+//! muster-agent uninstall --purge
+//! rm -rf /run/muster-agent /etc/muster/applications.d /etc/systemd/system/muster-agent.service.d
 //! rmdir --ignore-fail-on-non-empty /etc/muster
-//! systemctl daemon-reload
 //! ```
 //!
 //! Runs of tasks go on without the agent; `systemctl kill muster-agent` before it ends them. On the server's

@@ -37,14 +37,27 @@
 //! sudo systemctl enable --now musterd
 //! ```
 //!
-//! and the agent, to be enabled once it is enrolled (`systemctl enable --now muster-agent`):
+//! and the agent, which runs once it is enrolled:
 //!
 //! ```sh
-//! sudo install -m 755 target/dist/muster-agent /usr/local/bin/
-//! sudo install -D -m 644 tools/muster-agent.toml /etc/muster/muster-agent.toml
-//! sudo install -m 644 tools/systemd/muster-agent.service /etc/systemd/system/
-//! sudo systemctl daemon-reload
+//! sudo target/dist/muster-agent install
 //! ```
+//!
+//! `muster-agent install` does what the package does, where there is none: it copies itself, writes
+//! `/etc/muster/muster-agent.toml` unless there is one, and the service, and enables that at the first
+//! installation. Once more, by a newer program, it is the upgrade: the program is replaced by a rename, and
+//! the service started again while runs of tasks go on. `muster-agent uninstall` stops and removes service
+//! and program; state and configuration go with `--purge` alone. With `--root DIR` both work on a tree of
+//! files, such as an image, and start nothing. Both refuse to touch what a package has.
+//!
+//! | service manager | service | program | state |
+//! |---|---|---|---|
+//! | systemd | the packages' unit, in `/etc/systemd/system` | `/usr/local/bin` | `/var/lib/muster-agent` |
+//! | OpenRC (Alpine, Gentoo) | `/etc/init.d/muster-agent`, under supervise-daemon | `/usr/local/bin` | `/var/lib/muster-agent` |
+//! | procd (OpenWrt) | `/etc/init.d/muster-agent`, kept by sysupgrade | `/usr/bin` | `/etc/muster/agent`: `/var` is in memory there |
+//!
+//! The one that runs is found out; `--service-manager` names another. The scripts of OpenRC and procd were
+//! read by a shell in the tests, and have not been tried on such a system yet.
 //!
 //! # The build
 //!

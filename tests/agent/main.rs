@@ -7,6 +7,7 @@ mod datagrams;
 mod enrolment;
 mod flow;
 mod image;
+mod install;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod large;

@@ -82,8 +82,10 @@ fn commands(file: &str) -> Vec<Line> {
 /// The commands that do what the package of a program does.
 fn by_hand(program: &str) -> String {
     let text = fs::read_to_string(root().join(PACKAGES)).unwrap();
-    let unit = format!("{program}.service");
-    let (_, block) = blocks(&text, "sh").into_iter().find(|(_, block)| block.contains(&unit)).unwrap();
+    let does_it = |block: &str| {
+        block.contains(&format!("{program}.service")) || block.contains(&format!("{program} install"))
+    };
+    let (_, block) = blocks(&text, "sh").into_iter().find(|(_, block)| does_it(block)).unwrap();
     let commands = block.lines().filter(|line| !line.starts_with("cargo build"));
     commands.collect::<Vec<_>>().join(" &&\n")
 }
@@ -174,7 +176,6 @@ begin "another user's program emits, though it can't read the configuration"
 const SLEEPS: &str = r#"
 begin "a device that sleeps"
 {
-    cp tools/systemd/muster-agent-sleep.service /etc/systemd/system &&
     mkdir -p /etc/systemd/system/sleep.target.wants &&
     ln -s ../muster-agent-sleep.service /etc/systemd/system/sleep.target.wants
 } || failed
@@ -245,7 +246,7 @@ fn script() -> String {
                 script.push_str(WAITING);
             }
             // From there on the file takes everything away again.
-            is_end |= line.text.contains("disable --now");
+            is_end |= line.text.contains("disable --now") || line.text.contains("uninstall");
             if is_end {
                 uninstall.push_str(&step);
             } else {

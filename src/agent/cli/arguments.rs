@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
+use super::install::ServiceManager;
 use crate::agent::identity::KeyType;
 use crate::wire::event::Severity;
 
@@ -86,6 +87,22 @@ Removes all that makes the data directory that of one device, and leaves a file 
 for each machine and live until the last one has booted: musterctl token create --uses 1000 --ttl 365d
 Empty /etc/machine-id in the image as well (machine-id(5)), so that machines can be told apart.")]
     PrepareImage(PrepareImage),
+    /// Make this program a service of this machine, where no package does: or upgrade the one that is there
+    #[command(after_help = "Examples:
+  sudo ./muster-agent install
+  muster-agent install --root /mnt/image --service-manager procd
+
+Copies itself to /usr/local/bin (OpenWrt: /usr/bin), writes /etc/muster/muster-agent.toml unless there is one, and the service,
+which is enabled at the first installation and runs once the device is enrolled. Once more, by a newer program, it upgrades: runs
+of tasks go on meanwhile. The state is in /var/lib/muster-agent (OpenWrt: /etc/muster/agent).")]
+    Install(Install),
+    /// Remove the service and the program that 'install' put there; state and configuration stay
+    #[command(after_help = "Examples:
+  sudo muster-agent uninstall
+  sudo muster-agent uninstall --purge
+
+The device stays in the server's list until it is removed there: musterctl device remove NAME")]
+    Uninstall(Uninstall),
     /// Tell the agent that the device goes to sleep, or has woken up; for the service manager
     /// (muster-agent-sleep.service)
     #[command(after_help = "Examples:
@@ -204,6 +221,36 @@ pub struct PrepareImage {
     /// Data directory and configuration.
     #[command(flatten)]
     pub common: Common,
+}
+
+/// `install`
+#[derive(Args, Debug)]
+pub struct Install {
+    /// The machine.
+    #[command(flatten)]
+    pub place: InstallPlace,
+}
+
+/// `uninstall`
+#[derive(Args, Debug)]
+pub struct Uninstall {
+    /// Remove the device's identity, its spool and its configuration, too: it has to enrol anew
+    #[arg(long)]
+    pub purge: bool,
+    /// The machine.
+    #[command(flatten)]
+    pub place: InstallPlace,
+}
+
+/// The machine that the agent is a service of.
+#[derive(Args, Debug)]
+pub struct InstallPlace {
+    /// A tree of files, such as an image, instead of this machine; nothing is started or stopped
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// The program that starts services [default: the one that runs, or that is in the tree]
+    #[arg(long, value_name = "NAME")]
+    pub service_manager: Option<ServiceManager>,
 }
 
 /// `notice`

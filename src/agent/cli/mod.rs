@@ -15,6 +15,7 @@ mod arguments;
 pub mod context;
 mod control;
 mod enroll;
+mod install;
 
 use std::any::Any;
 use std::ffi::OsString;
@@ -26,9 +27,10 @@ use clap::Parser as _;
 use context::Context;
 
 pub use arguments::{
-    Arguments, Check, Command, Common, Emit, Enroll, Move, Notice, NoticeWhat, PrepareImage, Status,
-    TokenSource,
+    Arguments, Check, Command, Common, Emit, Enroll, Install, InstallPlace, Move, Notice, NoticeWhat,
+    PrepareImage, Status, TokenSource, Uninstall,
 };
+pub use install::ServiceManager;
 
 use crate::agent::join;
 use crate::agent::run::{Agent, Signals};
@@ -103,6 +105,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Check(arguments) => context::check(arguments),
         Command::CheckConfig(common) => context::check_configuration(common),
         Command::PrepareImage(arguments) => enroll::prepare_image(arguments),
+        Command::Install(arguments) => install::install(arguments),
+        Command::Uninstall(arguments) => install::uninstall(arguments),
         Command::Move(arguments) => enroll::move_device(arguments),
         Command::Notice(arguments) => control::notice(arguments),
         Command::Emit(arguments) => control::emit(arguments),
