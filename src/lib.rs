@@ -125,12 +125,20 @@ mod wire;
 pub mod wire;
 // A build with parts of the crate has the whole handbook, and no links to what is not in it.
 #[cfg_attr(
-    not(all(feature = "server", feature = "agent", feature = "ctl")),
+    not(all(feature = "server", feature = "muster-agent", feature = "ctl")),
     allow(rustdoc::broken_intra_doc_links, reason = "the handbook is about all parts")
 )]
 pub mod manual;
 mod sync;
 
+#[cfg(feature = "agent")]
+pub use agent::application::embedded::Application;
+#[cfg(feature = "agent")]
+pub use agent::embedded::{Agent, AgentBuilder, AgentError, NewEvent, RunningAgent, StopReason};
+#[cfg(feature = "agent")]
+pub use agent::local::protocol::Status as AgentStatus;
+#[cfg(feature = "agent")]
+pub use agent::task::function::{Task, TaskEnd};
 #[cfg(feature = "client")]
 pub use client::{Address, AnswerPieces, Client, ClientError, Follow, Paged, Pages, Sync};
 #[cfg(feature = "server")]
@@ -138,10 +146,12 @@ pub use server::config::{self, Config, ConfigError};
 #[cfg(feature = "server")]
 pub use server::{FailureWatch, ReactorWatch, Server, ServerError, ServerFailure};
 pub use wire::api;
+#[cfg(feature = "agent")]
+pub use wire::{event::Severity, section::Condition};
 
 /// The programs of this package, for a program that is all of them: arguments in, exit code out.
 pub mod programs {
-    #[cfg(feature = "agent")]
+    #[cfg(feature = "muster-agent")]
     pub use crate::agent::cli::main as muster_agent;
     #[cfg(feature = "ctl")]
     pub use crate::client::cli::main as musterctl;

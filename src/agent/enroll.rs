@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 
 use super::address::ServerAddress;
 use super::collect::host;
+use super::context::wall_time;
+use super::directory::{Directory, DirectoryError};
 use super::identity::{Candidate, Identity, IdentityError, KeyType};
 use super::link::LinkError;
+use super::moving::{commit, settle, stage};
 use super::talk::{Talk, TalkError, connect};
 use crate::reactor::channel::{ChannelError, ClientTls, ExpectedServer};
 use crate::wire::message::{Enrol, ErrorCode, ErrorReport, Fork, ToAgent, ToServer};
@@ -104,6 +107,52 @@ fn advice(report: &ErrorReport) -> &'static str {
         | ErrorCode::SpoolEpochConflict
         | ErrorCode::AgentEpochConflict => "",
     }
+}
+
+/// Why the device of a data directory did not enrol.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrollHereError {
+    /// The directory can't be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The identity in it can't be read or written.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// It is a device already.
+    #[error(
+        "this device is enrolled already, as '{}' ({}) at {}: give another --data, or --force to become a new device",
+        .0.name, .0.device, .0.server
+    )]
+    Known(Box<Identity>),
+    /// The enrolment failed.
+    #[error(transparent)]
+    Enroll(#[from] EnrollError),
+}
+
+/// Enrols the device of a data directory and stores who it is now. `is_forced`: also when it is one already.
+///
+/// # Errors
+/// [`EnrollHereError`].
+pub fn enroll_here(
+    directory: &Directory,
+    server: &ServerAddress,
+    token: &JoinToken,
+    name: &str,
+    key_type: KeyType,
+    is_forced: bool,
+) -> Result<NewDevice, EnrollHereError> {
+    let _lock = directory.lock_patiently("an enrolment")?;
+    settle(directory)?;
+    match Identity::read(directory.path()) {
+        Ok(Some(known)) if !is_forced => return Err(EnrollHereError::Known(Box::new(known))),
+        Err(error @ IdentityError::Damaged(..)) if !is_forced => return Err(error.into()),
+        Ok(_) | Err(IdentityError::Damaged(..)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let device = enroll(server, token, name, key_type, Some(directory.path()), wall_time())?;
+    stage(directory, &device.identity)?;
+    commit(directory, &device.identity)?;
+    Ok(device)
 }
 
 /// A device that has enrolled.

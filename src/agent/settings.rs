@@ -1,9 +1,11 @@
 //! `muster-agent.toml`: what an administrator may set on the device.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::application::Definition;
 use super::identity::{KeyType, RenewalKey};
 use super::open;
 use crate::configuration::{self, ConfigError, Source, count};
@@ -54,6 +56,10 @@ pub struct Settings {
     pub collect: CollectSettings,
     /// Execution of tasks.
     pub tasks: TaskSettings,
+    /// Applications of the program that embeds the agent: it asks no other program, and listens for none.
+    /// `None`: the agent is a program of its own.
+    #[serde(skip)]
+    pub embedded: Option<Arc<[Definition]>>,
 }
 
 /// Level of the log.
@@ -170,6 +176,7 @@ impl Default for Settings {
             wake: WakeSettings::default(),
             collect: CollectSettings::default(),
             tasks: TaskSettings::default(),
+            embedded: None,
         }
     }
 }
@@ -227,6 +234,15 @@ impl Settings {
     /// When it says something that is not allowed: with the line, the key and what is allowed.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         Source { text, path }.parse()
+    }
+
+    /// Name of what defines the applications, one of several.
+    #[must_use]
+    pub fn definers(&self) -> String {
+        match &self.embedded {
+            Some(_) => "part of this device's program".to_owned(),
+            None => format!("file in {}", self.applications.display()),
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! Waiting: for descriptors until a deadline, and for signals as something that can be polled.
 
 use std::io::{self, Read};
+#[cfg(feature = "muster-agent")]
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::io::Errno;
-use signal_hook::low_level::pipe;
 
 /// Waits until one of these is ready. Whether one was before the deadline.
 pub(super) fn wait_for(sources: &mut [PollFd<'_>], deadline: Instant) -> io::Result<bool> {
@@ -21,11 +21,12 @@ pub(super) fn wait_for(sources: &mut [PollFd<'_>], deadline: Instant) -> io::Res
 }
 
 /// A stream that does not block, in which a byte arrives for each of these signals.
+#[cfg(feature = "muster-agent")]
 pub(super) fn signals(signals: &[i32]) -> io::Result<UnixStream> {
     let (read, write) = UnixStream::pair()?;
     read.set_nonblocking(true)?;
     for signal in signals {
-        pipe::register(*signal, write.try_clone()?)?;
+        signal_hook::low_level::pipe::register(*signal, write.try_clone()?)?;
     }
     Ok(read)
 }

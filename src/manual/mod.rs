@@ -11,6 +11,7 @@
 //! | [`status`] | which devices are not well: rules, conditions, statistics |
 //! | [`tasks`] | having devices execute something: targets, schedules, windows, what becomes of runs |
 //! | [`runs`] | offering tasks on a device: what a program gets and may say, and what becomes of it when something dies |
+//! | [`embedding`] | muster within a program of your own: the agent in a device's firmware |
 //! | [`reach`] | calling devices: wakes, notices, presence, persistent links, firewalls and NAT |
 //! | [`operations`] | running a server: configuration, backup, full disks, removed devices |
 //! | [`metrics`] | watching a server with Prometheus and Grafana: each number, alert rules, a dashboard |
@@ -54,6 +55,7 @@ pub mod clocks;
 pub mod console;
 pub mod delivery;
 pub mod density;
+pub mod embedding;
 pub mod glossary;
 pub mod identity;
 pub mod lives;

@@ -4,6 +4,7 @@
 mod check;
 mod clones;
 mod datagrams;
+mod embedded;
 mod enrolment;
 mod flow;
 mod image;

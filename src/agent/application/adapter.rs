@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::definition::COMMAND_ARGUMENTS_MAX;
+use super::embedded::{EmbeddedSettings, Gauge};
 use super::render::Format;
 use crate::fleet::schema::Schema;
 use crate::wire::limits::SCHEMA_BYTES_MAX;
@@ -60,9 +61,31 @@ pub struct SettingsPlace {
     pub rollback: Option<Program>,
 }
 
+/// The way of settings to an application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettingsAdapter {
+    /// A file.
+    File(Box<SettingsPlace>),
+    /// A function of the program that embeds the agent.
+    Embedded(EmbeddedSettings),
+}
+
+impl SettingsAdapter {
+    /// JSON Schema of what is allowed; empty: any object.
+    #[must_use]
+    pub fn schema(&self) -> &str {
+        match self {
+            Self::File(place) => &place.schema,
+            Self::Embedded(settings) => &settings.schema,
+        }
+    }
+}
+
 /// Source of an application's numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatisticsSource {
+    /// Functions of the program that embeds the agent.
+    Embedded(Vec<Gauge>),
     /// A program prints them.
     Command(Program),
     /// They are in a file.

@@ -51,6 +51,7 @@ pub fn check(definition: &Definition) -> Observed {
         Probe::SystemdUnit(unit) => systemd_unit(unit),
         Probe::PidFile(file) => pid_file(file),
         Probe::Command(program) => command(program),
+        Probe::Embedded(probe) => return probe.observe(),
     };
     Observed { version: definition.version.as_ref().map(version), ..observed }
 }

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::adapter::{
-    Program, SettingsPlace, SettingsTable, StatisticsSource, StatisticsTable, VersionTable, question,
+    Program, SettingsAdapter, SettingsTable, StatisticsSource, StatisticsTable, VersionTable, question,
 };
 use super::check::AGENT_NAME;
+use super::embedded::EmbeddedProbe;
 use super::task_kind::{TaskKind, TaskTable};
-use crate::agent::{open, settings};
+use crate::agent::open;
+use crate::agent::settings::{self, Settings};
 use crate::configuration::Source;
 use crate::wire::event::{SERVER_NAME, looks_like};
+use crate::wire::inventory::Application;
 use crate::wire::limits::{CONDITIONS_MAX, NAME_BYTES_MAX, TASK_KINDS_MAX};
 
 /// Most arguments of a `command`.
@@ -29,7 +32,7 @@ pub struct Definition {
     /// Tells the version, instead of the package.
     pub version: Option<Program>,
     /// Place of its settings; `None`: it takes none.
-    pub settings: Option<SettingsPlace>,
+    pub settings: Option<SettingsAdapter>,
     /// Source of its numbers.
     pub statistics: Option<StatisticsSource>,
     /// The kinds of task that it offers.
@@ -44,6 +47,16 @@ impl Definition {
     }
 }
 
+impl Definition {
+    /// An application of the program that embeds the agent, as something that is installed.
+    #[must_use]
+    pub fn installed(&self) -> Option<Application> {
+        let Probe::Embedded(probe) = &self.probe else { return None };
+        let (name, version) = (self.name.clone(), probe.version.clone());
+        Some(Application { name, version, publisher: String::new() })
+    }
+}
+
 /// A way to tell whether an application does its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
@@ -53,6 +66,8 @@ pub enum Probe {
     PidFile(PathBuf),
     /// Run a program, whose exit code says it the way the `status` action of an init script does.
     Command(Program),
+    /// Ask the program that embeds the agent.
+    Embedded(EmbeddedProbe),
 }
 
 /// Definitions in the directory.
@@ -88,6 +103,15 @@ struct ConditionTable {
 }
 
 impl Definitions {
+    /// Finds those of the device: of the program that embeds the agent, or in the files.
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        match &settings.embedded {
+            Some(applications) => Self { applications: applications.to_vec(), problems: Vec::new() },
+            None => Self::read(&settings.applications),
+        }
+    }
+
     /// Reads every `*.toml` of a directory. One that is not there defines nothing.
     #[must_use]
     pub fn read(directory: &Path) -> Self {
@@ -152,7 +176,11 @@ fn definition(file: File) -> Result<Definition, String> {
     let package = file.package.unwrap_or_else(|| file.name.clone());
     Ok(Definition {
         version: file.version.map(VersionTable::program).transpose()?,
-        settings: file.settings.map(SettingsTable::place).transpose()?,
+        settings: file
+            .settings
+            .map(SettingsTable::place)
+            .transpose()?
+            .map(|place| SettingsAdapter::File(Box::new(place))),
         statistics: file.statistics.map(StatisticsTable::source).transpose()?,
         tasks: tasks(file.task)?,
         ..Definition::new(file.name, package, probe)

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::check::AGENT_NAME;
 use super::definition::COMMAND_ARGUMENTS_MAX;
+use super::embedded::{Function, TaskFunction};
 use crate::fleet::schema::Schema;
 use crate::wire::limits::{NAME_BYTES_MAX, SCHEMA_BYTES_MAX};
 use crate::wire::settings;
@@ -36,6 +37,8 @@ pub struct TaskKind {
     pub user: Option<String>,
     /// Its working directory; `None`: `/`.
     pub directory: Option<String>,
+    /// Executes it in place of a program.
+    pub function: Option<Function<TaskFunction>>,
 }
 
 /// The program, arguments and input of one run.
@@ -125,7 +128,8 @@ impl TaskTable {
             timeout_seconds: self.timeout_seconds,
             is_repeatable: self.repeatable,
         };
-        Ok(TaskKind { declared, command: Some(self.command), user: self.user, directory: self.directory })
+        let (command, user, directory) = (Some(self.command), self.user, self.directory);
+        Ok(TaskKind { declared, command, user, directory, function: None })
     }
 }
 
@@ -150,10 +154,15 @@ impl TaskKind {
             timeout_seconds: TASK_TIMEOUT_SECONDS_MAX,
             is_repeatable: true,
         };
-        Self { declared, command: None, user: None, directory: None }
+        Self { declared, command: None, user: None, directory: None, function: None }
     }
 
-    /// Returns the program and arguments for these settings, one JSON object.
+    /// A kind that a function executes.
+    pub(super) fn of_function(declared: settings::TaskKind, function: Function<TaskFunction>) -> Self {
+        Self { declared, command: None, user: None, directory: None, function: Some(function) }
+    }
+
+    /// Returns the program and arguments for these settings, one JSON object. None for a function.
     ///
     /// # Errors
     /// Why they are not what this kind takes.
@@ -162,6 +171,9 @@ impl TaskKind {
             serde_json::from_str(settings).map_err(|error| format!("the settings are not JSON: {error}"))?;
         let schema = Schema::parse(&self.declared.schema).map_err(|error| error.to_string())?;
         schema.check(&value).map_err(|violation| format!("the settings are not allowed: {violation}"))?;
+        if self.function.is_some() {
+            return Ok(Invocation { command: Vec::new(), user: None, directory: "/".to_owned() });
+        }
         let empty = Map::new();
         let settings = value.as_object().unwrap_or(&empty);
         let text = |name: &str| settings.get(name).and_then(Value::as_str).map(str::to_owned);

@@ -11,6 +11,11 @@ fn parse(text: &str) -> Result<Definition, String> {
     definition::parse(text, Path::new("shop.toml"))
 }
 
+fn place_of(adapter: Option<SettingsAdapter>) -> SettingsPlace {
+    let Some(SettingsAdapter::File(place)) = adapter else { panic!("no file") };
+    *place
+}
+
 fn shell(script: &str) -> Observed {
     let arguments = vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()];
     let probe = Probe::Command(Program { arguments, timeout: Duration::from_secs(60) });
@@ -134,9 +139,9 @@ fn since_is_kept_while_a_condition_lasts_and_the_agent_is_one_of_them() {
 #[test]
 fn the_shipped_files_are_right() {
     let nginx = parse(include_str!("../../../tools/applications.d/nginx.toml")).unwrap();
-    assert_eq!(nginx.settings.unwrap().rollback.unwrap().arguments, ["nginx", "-s", "reload"]);
+    assert_eq!(place_of(nginx.settings).rollback.unwrap().arguments, ["nginx", "-s", "reload"]);
     let shop = parse(include_str!("../../../tools/applications.d/shop.toml.example")).unwrap();
-    let place = shop.settings.unwrap();
+    let place = place_of(shop.settings);
     assert_eq!((place.mode, place.format), (Some(0o640), render::Format::Json));
     assert!(shop.version.is_some() && shop.statistics.is_some());
     assert_eq!(shop.tasks[0].invocation("{\"level\":3}").unwrap().command, ["shop", "backup", "--level=3"]);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::line::{Line, Report, Subject, Verdict};
 use super::{STEP_TIMEOUT, elapsed};
 use crate::agent::address::ServerAddress;
-use crate::agent::cli::context::wall_time;
+use crate::agent::context::wall_time;
 use crate::agent::identity::Identity;
 use crate::agent::link::LinkError;
 use crate::agent::talk::{Talk, TalkError, connect, probed, tls_of};

@@ -1,8 +1,7 @@
 //! Configuration and data directory of a command, and `check` and `check-config`, which look at them.
 
 use std::io;
-use std::path::{Display, Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Display, Path};
 
 use serde_json::json;
 
@@ -12,14 +11,13 @@ use super::control::{ANSWER_TIMEOUT, Holder};
 use crate::agent::address::ServerAddress;
 use crate::agent::check;
 use crate::agent::check::line::{Line, Report};
+pub use crate::agent::context::Context;
 use crate::agent::directory::{Directory, DirectoryError};
 use crate::agent::last_good::{self, SYSTEM_DATA};
-use crate::agent::local::server::bound_as;
 use crate::agent::settings::{self, FILE_NAME, Settings};
 use crate::configuration::ConfigError;
-use crate::paths::{self, PathProblem, check_directory, check_readable, check_socket, check_socket_length};
+use crate::paths::{self, check_directory, check_readable};
 use crate::wire::printable;
-use crate::wire::time::WallTime;
 
 /// Configuration of a service.
 pub const SYSTEM_CONFIG: &str = "/etc/muster/muster-agent.toml";
@@ -27,21 +25,6 @@ pub const SYSTEM_CONFIG: &str = "/etc/muster/muster-agent.toml";
 /// Path at which a service listens for other users' programs, as the configuration that comes with it
 /// suggests.
 const SYSTEM_SOCKET: &str = "/run/muster-agent/agent.sock";
-
-/// The configuration and where it came from.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// The settings.
-    pub settings: Settings,
-    /// The file it came from, when there was one or one was asked for.
-    pub config: Option<PathBuf>,
-    /// Data directory.
-    pub data: PathBuf,
-    /// The file as it was read; `None` when it is not what counts.
-    pub text: Option<String>,
-    /// The fault of the file, so that the last good one counts.
-    pub problem: Option<String>,
-}
 
 /// State of a file that may be the configuration.
 enum Found {
@@ -178,12 +161,6 @@ impl Context {
         Ok(Self { settings, config: None, data, text: None, problem: None })
     }
 
-    /// Path at which the running agent listens for local programs.
-    #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        self.settings.socket.path.clone().unwrap_or_else(|| Path::new(&self.data).join("agent.sock"))
-    }
-
     /// Name of the file in messages.
     pub(super) fn config_name(&self) -> Display<'_> {
         self.config.as_deref().unwrap_or(Path::new("the configuration")).display()
@@ -216,29 +193,10 @@ impl Context {
         }
         if problems.is_empty() { self.check() } else { Err(paths::line(&problems)) }
     }
-
-    /// The same for the socket of local programs alone.
-    pub(crate) fn check_socket(&self) -> Result<(), PathProblem> {
-        let path = self.socket();
-        let left_out = "[socket] path (left out: in the data directory)";
-        match &self.settings.socket.path {
-            Some(_) => check_socket("[socket] path", &path, &bound_as(&path)),
-            // The directory need not be there yet.
-            None if !self.data.exists() => check_socket_length(left_out, &path, &bound_as(&path)),
-            None => check_socket(left_out, &path, &bound_as(&path)),
-        }
-    }
 }
 
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-/// The device's clock.
-#[must_use]
-pub fn wall_time() -> WallTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Looks at the configuration and the paths that it names; reading it says what is wrong with the rest.

@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::CommandError;
 use super::arguments::{Common, Emit, Notice, NoticeWhat, Status as StatusArguments};
-use super::context::{Context, wall_time};
+use super::context::Context;
+use crate::agent::context::wall_time;
 use crate::agent::directory::{Directory, DirectoryError, Lock};
 use crate::agent::identity::Identity;
 use crate::agent::join;

@@ -11,16 +11,17 @@ use zeroize::Zeroizing;
 
 use super::CommandError;
 use super::arguments::{Enroll, Move, PrepareImage, TOKEN_VARIABLE, TokenSource};
-use super::context::{Context, wall_time};
+use super::context::Context;
 use super::control::{Holder, SYNC_TIMEOUT};
 use crate::agent::address::ServerAddress;
 use crate::agent::collect::host;
+use crate::agent::context::wall_time;
 use crate::agent::directory::Directory;
-use crate::agent::enroll::{EnrollError, NewDevice, enroll};
-use crate::agent::identity::{Identity, IdentityError, KeyType};
+use crate::agent::enroll::{EnrollError, NewDevice, enroll, enroll_here};
+use crate::agent::identity::{Identity, KeyType};
 use crate::agent::join;
 use crate::agent::local::client::LocalError;
-use crate::agent::moving::{self, commit, settle, stage};
+use crate::agent::moving;
 use crate::wire::limits::NAME_BYTES_MAX;
 use crate::wire::printable::{is_device_name, is_name};
 use crate::wire::token::JoinToken;
@@ -70,23 +71,8 @@ fn enrol(
     token: &JoinToken,
     name: &str,
 ) -> Result<(), CommandError> {
-    let _lock = directory.lock_patiently("an enrolment")?;
-    settle(directory)?;
-    match Identity::read(directory.path()) {
-        Ok(Some(known)) if !arguments.force => {
-            return Err(CommandError::refused(format!(
-                "this device is enrolled already, as '{}' ({}) at {}: give another --data, or --force to become a new device",
-                known.name, known.device, known.server
-            )));
-        }
-        Err(error @ IdentityError::Damaged(..)) if !arguments.force => return Err(error.into()),
-        Ok(_) | Err(IdentityError::Damaged(..)) => {}
-        Err(error) => return Err(error.into()),
-    }
     let NewDevice { identity, is_waiting } =
-        enroll(server, token, name, key_type, Some(directory.path()), wall_time())?;
-    stage(directory, &identity)?;
-    commit(directory, &identity)?;
+        enroll_here(directory, server, token, name, key_type, arguments.force)?;
     say!("enrolled as '{}' ({}) at {}", identity.name, identity.device, identity.server);
     if identity.name != name {
         say!("{}", other_name(name));

@@ -33,10 +33,11 @@ pub use arguments::{
 pub use install::ServiceManager;
 
 use crate::agent::join;
-use crate::agent::run::{Agent, Signals};
-use crate::agent::task::supervisor;
+use crate::agent::run::{Agent, Signals, Surroundings};
+use crate::agent::settings::LogLevel;
+use crate::agent::task::{execution, supervisor};
 use crate::configuration::ConfigError;
-use crate::logging;
+use crate::{logging, service_manager};
 
 /// Why a command did not do what it was asked, and its exit code.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ pub(crate) fn command_line() -> clap::Command {
 #[must_use]
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.collect();
-    if arguments.get(1).is_some_and(|command| command == supervisor::COMMAND) {
+    if arguments.get(1).is_some_and(|command| command == execution::COMMAND) {
         return supervisor::main(&arguments[2..]);
     }
     forbid_core_dumps();
@@ -134,7 +135,32 @@ fn run(common: &Common, signals: Option<io::Result<Signals>>) -> Result<(), Comm
     if !join::at_first_boot(&context, &signals)? {
         return Ok(());
     }
-    Ok(Agent::new(context, signals).and_then(Agent::run)?)
+    Ok(Agent::new(context, Some(signals), Box::new(Service)).and_then(Agent::run)?)
+}
+
+/// A service, and a process that logs.
+struct Service;
+
+impl Surroundings for Service {
+    fn ready(&self) {
+        service_manager::ready();
+    }
+
+    fn reloading(&self) {
+        service_manager::reloading();
+    }
+
+    fn stopping(&self) {
+        service_manager::stopping();
+    }
+
+    fn status(&self, text: &str) {
+        service_manager::status(text);
+    }
+
+    fn set_log_level(&self, level: LogLevel) {
+        logging::set_level(level.into());
+    }
 }
 
 #[cfg(test)]

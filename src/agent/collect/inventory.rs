@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::{apk, dpkg, rpm};
+use crate::agent::application::Definition;
 use crate::agent::open;
 use crate::agent::settings::CollectSettings;
 use crate::wire::inventory::Application;
@@ -62,10 +63,12 @@ pub struct Collected {
     pub problems: Vec<String>,
 }
 
-/// Reads every database that is there. May take seconds when rpm is asked: not for the loop's thread.
+/// Reads every database that is there; the applications of the program that embeds the agent are among the
+/// rest. May take seconds when rpm is asked: not for the loop's thread.
 #[must_use]
-pub fn collect(settings: &CollectSettings) -> Collected {
+pub fn collect(settings: &CollectSettings, embedded: &[Definition]) -> Collected {
     let mut collected = Collected::default();
+    collected.applications.extend(embedded.iter().filter_map(Definition::installed));
     let read = |file: PathBuf, parse: fn(BufReader<File>) -> std::io::Result<Vec<Application>>| {
         if !file.exists() {
             return Ok(Vec::new());

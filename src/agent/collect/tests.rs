@@ -100,7 +100,7 @@ fn what_dpkg_noted_before_it_was_cut_off_counts() {
     note("0002", "new", "installed", "1");
     note("0003", "new", "not-installed", "1");
     std::fs::write(updates.join("tmp.i"), "Package: unfinished\nStatus: install ok installed\n").unwrap();
-    let collected = inventory::collect(&settings);
+    let collected = inventory::collect(&settings, &[]);
     assert_eq!(collected.problems, Vec::<String>::new());
     let named = |name: &str| -> Vec<_> {
         collected.applications.iter().filter(|one| one.name == name).map(|one| one.version.clone()).collect()
@@ -220,11 +220,11 @@ fn databases_are_found_under_the_root_and_a_change_is_seen() {
     let root = tempfile::tempdir().unwrap();
     let settings = CollectSettings { root: root.path().to_owned(), ..CollectSettings::default() };
     let empty = inventory::fingerprint(&settings);
-    assert!(inventory::collect(&settings).applications.is_empty());
+    assert!(inventory::collect(&settings, &[]).applications.is_empty());
     let status = root.path().join(dpkg::STATUS_FILE);
     std::fs::create_dir_all(status.parent().unwrap()).unwrap();
     std::fs::write(&status, STATUS).unwrap();
-    let collected = inventory::collect(&settings);
+    let collected = inventory::collect(&settings, &[]);
     assert_eq!(collected.applications.len(), 5);
     assert!(collected.applications.is_sorted() && collected.problems.is_empty());
     assert_ne!(inventory::fingerprint(&settings), empty);
@@ -235,7 +235,7 @@ fn a_database_that_cannot_be_read_is_a_problem_and_not_an_empty_list() {
     let root = tempfile::tempdir().unwrap();
     let settings = CollectSettings { root: root.path().to_owned(), ..CollectSettings::default() };
     std::fs::create_dir_all(root.path().join(dpkg::STATUS_FILE)).unwrap();
-    assert_eq!(inventory::collect(&settings).problems.len(), 1);
+    assert_eq!(inventory::collect(&settings, &[]).problems.len(), 1);
 }
 
 /// This machine's own database, beside what dpkg-query says of it.
@@ -300,7 +300,7 @@ fn rpm_itself_is_asked() {
     let database = ["--root", root_argument, "--dbpath", "/var/lib/rpm"];
     run("rpm", &[&database[..], &["-i", "--nodeps", package.to_str().unwrap()]].concat());
     let settings = CollectSettings { root, ..CollectSettings::default() };
-    let collected = inventory::collect(&settings);
+    let collected = inventory::collect(&settings, &[]);
     assert_eq!(collected.problems, Vec::<String>::new());
     assert_eq!(collected.applications, [application("shop", "4:1.2-3", "Acme")]);
 }

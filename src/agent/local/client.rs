@@ -59,9 +59,29 @@ impl LocalClient {
             _ => LocalError::Io(path.to_owned(), source),
         };
         let stream = UnixStream::connect(path).map_err(wrap)?;
-        stream.set_read_timeout(Some(timeout)).map_err(wrap)?;
-        stream.set_write_timeout(Some(timeout)).map_err(wrap)?;
-        Ok(Self { stream: BufReader::new(stream), path: path.to_owned() })
+        Self::over(stream, path, timeout)
+    }
+
+    /// The same on a connection that is there already; errors name `path`.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn over(stream: UnixStream, path: &Path, timeout: Duration) -> Result<Self, LocalError> {
+        let mut client = Self { stream: BufReader::new(stream), path: path.to_owned() };
+        client.set_timeout(timeout)?;
+        Ok(client)
+    }
+
+    /// Each answer from now on may take `timeout`.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn set_timeout(&mut self, timeout: Duration) -> Result<(), LocalError> {
+        let stream = self.stream.get_ref();
+        stream
+            .set_read_timeout(Some(timeout))
+            .and_then(|()| stream.set_write_timeout(Some(timeout)))
+            .map_err(|source| LocalError::Io(self.path.clone(), source))
     }
 
     /// Sends one line and waits for its answer.

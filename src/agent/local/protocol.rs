@@ -224,6 +224,14 @@ pub struct Status {
     pub problems: Vec<String>,
 }
 
+impl Status {
+    /// It as a JSON object, as `muster-agent status --json` prints it.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
 /// The certificate of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateStatus {

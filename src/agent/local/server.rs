@@ -3,6 +3,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
@@ -79,38 +80,43 @@ struct Client {
 /// The local programs.
 #[derive(Debug)]
 pub struct Clients {
-    listener: UnixListener,
+    /// With its path. `None`: only programs that are handed over are heard.
+    listener: Option<(UnixListener, PathBuf)>,
     registry: Registry,
-    path: PathBuf,
     clients: Slab<Client>,
     next_number: u64,
     first_token: usize,
 }
 
+fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    open::if_there(std::fs::remove_file(path))?;
+    // Bound under a name that nobody tries, so that nobody connects before the mode is right.
+    let hidden = bound_as(path);
+    let _ = std::fs::remove_file(&hidden);
+    let listener = UnixListener::bind(&hidden)?;
+    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(mode))?;
+    std::fs::rename(&hidden, path)?;
+    Ok(listener)
+}
+
 impl Clients {
-    /// Listens at `path` with permission bits `mode`. The socket of an earlier agent is replaced: the caller
-    /// holds the data directory's lock. The listener gets `first_token`, clients the ones after it.
+    /// Listens at a path with these permission bits, if at any. The socket of an earlier agent is replaced:
+    /// the caller holds the data directory's lock. The listener gets `first_token`, clients the ones after
+    /// it.
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn listen(path: &Path, mode: u32, registry: &Registry, first_token: usize) -> io::Result<Self> {
-        open::if_there(std::fs::remove_file(path))?;
-        // Bound under a name that nobody tries, so that nobody connects before the mode is right.
-        let hidden = bound_as(path);
-        let _ = std::fs::remove_file(&hidden);
-        let mut listener = UnixListener::bind(&hidden)?;
-        std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(mode))?;
-        std::fs::rename(&hidden, path)?;
-        registry.register(&mut listener, Token(first_token), Interest::READABLE)?;
+    pub fn new(listens: Option<(&Path, u32)>, registry: &Registry, first_token: usize) -> io::Result<Self> {
+        let listener = listens.map(|(path, mode)| {
+            let listener = listen(path, mode)?;
+            Ok::<_, io::Error>((listener, path.to_owned()))
+        });
+        let mut listener = listener.transpose()?;
+        if let Some((listener, _)) = &mut listener {
+            registry.register(listener, Token(first_token), Interest::READABLE)?;
+        }
         let registry = registry.try_clone()?;
-        Ok(Self {
-            listener,
-            registry,
-            path: path.to_owned(),
-            clients: Slab::new(),
-            next_number: 0,
-            first_token,
-        })
+        Ok(Self { listener, registry, clients: Slab::new(), next_number: 0, first_token })
     }
 
     /// Number of clients.
@@ -130,8 +136,8 @@ impl Clients {
     }
 
     fn accept(&mut self) {
-        loop {
-            let mut stream = match self.listener.accept() {
+        while let Some((listener, _)) = &self.listener {
+            let stream = match listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -140,30 +146,42 @@ impl Clients {
             let peer = Peer::of(&stream)
                 .inspect_err(|error| log::warn!("a local program's user is not known: {error}"));
             let Ok(peer) = peer else { continue };
-            if let Some(max) = self.limit_reached(peer) {
-                let answer = format!("{{\"error\":\"{max} programs are connected, no more are allowed\"}}\n");
-                let _ = stream.write(answer.as_bytes());
-                continue;
-            }
-            let entry = self.clients.vacant_entry();
-            let token = Token(self.first_token + 1 + entry.key());
-            if let Err(error) = self.registry.register(&mut stream, token, Interest::READABLE) {
-                log::warn!("a local program could not be watched: {error}");
-                continue;
-            }
-            entry.insert(Client {
-                number: self.next_number,
-                peer,
-                stream,
-                input: Vec::new(),
-                output: Vec::new(),
-                owed: false,
-                throttled: false,
-                ended: false,
-                interest: Interest::READABLE,
-            });
-            self.next_number += 1;
+            self.take(stream, peer);
         }
+    }
+
+    /// Takes a connection of the program that embeds the agent.
+    pub fn adopt(&mut self, stream: StdStream) {
+        if let Err(error) = stream.set_nonblocking(true) {
+            return log::warn!("the program's connection can't be used: {error}");
+        }
+        self.take(UnixStream::from_std(stream), Peer::Owner);
+    }
+
+    fn take(&mut self, mut stream: UnixStream, peer: Peer) {
+        if let Some(max) = self.limit_reached(peer) {
+            let answer = format!("{{\"error\":\"{max} programs are connected, no more are allowed\"}}\n");
+            let _ = stream.write(answer.as_bytes());
+            return;
+        }
+        let entry = self.clients.vacant_entry();
+        let token = Token(self.first_token + 1 + entry.key());
+        if let Err(error) = self.registry.register(&mut stream, token, Interest::READABLE) {
+            log::warn!("a local program could not be watched: {error}");
+            return;
+        }
+        entry.insert(Client {
+            number: self.next_number,
+            peer,
+            stream,
+            input: Vec::new(),
+            output: Vec::new(),
+            owed: false,
+            throttled: false,
+            ended: false,
+            interest: Interest::READABLE,
+        });
+        self.next_number += 1;
     }
 
     /// The limit that keeps a program of this user out, if any.
@@ -331,6 +349,8 @@ impl Clients {
 
 impl Drop for Clients {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if let Some((_, path)) = &self.listener {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }

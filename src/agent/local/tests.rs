@@ -118,7 +118,7 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let poll = mio::Poll::new().unwrap();
         let clients =
-            Clients::listen(&directory.path().join("agent.sock"), 0o600, poll.registry(), FIRST_TOKEN)
+            Clients::new(Some((&directory.path().join("agent.sock"), 0o600)), poll.registry(), FIRST_TOKEN)
                 .unwrap();
         Self { directory, poll, clients }
     }

@@ -10,7 +10,7 @@ use super::file::{self, Staged};
 use super::journal::{Journal, Phase, Undone, recover};
 use super::place::Held;
 use super::work::{Apply, Failure, Placed};
-use crate::agent::application::{Program, render};
+use crate::agent::application::{Program, SettingsAdapter, render};
 use crate::agent::checksummed;
 use crate::agent::process;
 use crate::fleet::schema::Schema;
@@ -87,13 +87,19 @@ fn named_as(path: &Path, error: &io::Error) -> String {
 pub(super) fn apply(job: &Apply, is_over: &dyn Fn(Step) -> bool) -> Result<Placed, Stop> {
     let at = |step| if is_over(step) { Err(Stop::Interrupted) } else { Ok(()) };
     recover(&job.journal)?;
-    let place = &job.place;
     let settings: Value =
         serde_json::from_str(&job.settings).map_err(|error| format!("the settings are no JSON: {error}"))?;
-    Schema::parse(&place.schema)
+    Schema::parse(job.adapter.schema())
         .map_err(|error| error.to_string())?
         .check(&settings)
         .map_err(|violation| violation.to_string())?;
+    let place = match &job.adapter {
+        SettingsAdapter::File(place) => place,
+        SettingsAdapter::Embedded(application) => {
+            application.hand_over(&job.settings)?;
+            return Ok(Placed { digest: Digest::of_bytes(job.settings.as_bytes()), note: String::new() });
+        }
+    };
     let text = render::render(&place.format, &settings)?;
     let held = Held::find(&place.file).map_err(|error| named_as(&place.file, &error))?;
     let target = held.path();

@@ -38,7 +38,7 @@ fn declaration(definition: &Definition) -> Declaration {
     Declaration {
         application: definition.name.clone(),
         takes_settings: settings.is_some(),
-        settings_schema: settings.map(|place| place.schema.clone()).unwrap_or_default(),
+        settings_schema: settings.map(|adapter| adapter.schema().to_owned()).unwrap_or_default(),
         kinds: declared(&definition.tasks),
     }
 }

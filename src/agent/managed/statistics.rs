@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::agent::application::check::AGENT_NAME;
+use crate::agent::application::embedded::Gauge;
 use crate::agent::application::{Definition, StatisticsSource};
 use crate::agent::{open, process};
 use crate::wire::limits::{NAME_BYTES_MAX, STATISTICS_BYTES_MAX, STATISTICS_MAX};
@@ -21,13 +22,18 @@ const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 pub fn ask(definition: &Definition) -> Result<Vec<Statistic>, String> {
     let Some(source) = &definition.statistics else { return Ok(Vec::new()) };
     let name = &definition.name;
-    text_of(source)
-        .and_then(|text| parse(name, &text))
-        .map_err(|problem| format!("statistics of '{name}': {problem}"))
+    numbers_of(name, source).map_err(|problem| format!("statistics of '{name}': {problem}"))
 }
 
-fn text_of(source: &StatisticsSource) -> Result<String, String> {
+fn numbers_of(application: &str, source: &StatisticsSource) -> Result<Vec<Statistic>, String> {
     let bytes = match source {
+        StatisticsSource::Embedded(gauges) => {
+            let number = |gauge: &Gauge| {
+                let number = gauge.read()?;
+                Ok(number.map(|number| number_of(application, &gauge.name, &gauge.unit, number)))
+            };
+            return gauges.iter().filter_map(|gauge| number(gauge).transpose()).collect();
+        }
         StatisticsSource::Command(program) => {
             let answer = process::run(&program.arguments, program.timeout, OUTPUT_BYTES_MAX)
                 .map_err(|error| error.to_string())?;
@@ -39,7 +45,7 @@ fn text_of(source: &StatisticsSource) -> Result<String, String> {
         StatisticsSource::File(path) => open::bytes(path, OUTPUT_BYTES_MAX as u64)
             .map_err(|error| format!("{}: {error}", path.display()))?,
     };
-    String::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())
+    parse(application, &String::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())?)
 }
 
 /// Reads an object of numbers, or of objects with a `value` and a `unit`.

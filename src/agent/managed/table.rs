@@ -8,7 +8,7 @@ use super::journal::Undone;
 use super::stored_settings::{self, StoredState};
 use super::work::{Apply, Outcome, Work};
 use crate::agent::application::check::AGENT_NAME;
-use crate::agent::application::{Definition, SettingsPlace};
+use crate::agent::application::{Definition, SettingsAdapter};
 use crate::agent::{checksummed, open};
 use crate::wire::bounded::clip;
 use crate::wire::digest::Digest;
@@ -39,12 +39,15 @@ struct Entry {
     kept: StoredState,
     /// When it was put right, lately.
     repairs: VecDeque<WallTime>,
+    /// Since the agent's start the settings have been put in place. A program that was just started has none
+    /// of them, but for those in files.
+    is_handed_over: bool,
 }
 
 /// An application's settings, by the device's files.
 #[derive(Debug)]
 enum Place {
-    Here(Box<SettingsPlace>),
+    Here(SettingsAdapter),
     /// It is defined, and takes none.
     Nowhere,
     Undefined,
@@ -56,7 +59,7 @@ pub struct Managed {
     directory: PathBuf,
     entries: BTreeMap<String, Entry>,
     /// The definitions; `None`: not known yet.
-    definitions: Option<BTreeMap<String, Option<SettingsPlace>>>,
+    definitions: Option<BTreeMap<String, Option<SettingsAdapter>>>,
     /// Applies that the agent's last end interrupted.
     journals: Vec<PathBuf>,
     is_busy: bool,
@@ -198,12 +201,15 @@ impl Managed {
         for application in self.applications() {
             let (place, journal) = (self.place(&application), self.path(&application, "journal"));
             let Some(entry) = self.entries.get_mut(&application) else { continue };
-            if entry.kept.state != SettingsState::Pending {
+            let is_new_program = matches!(&place, Place::Here(SettingsAdapter::Embedded(_)))
+                && entry.is_in_place()
+                && !entry.is_handed_over;
+            if entry.kept.state != SettingsState::Pending && !is_new_program {
                 continue;
             }
             // It may have been ordered after the definitions were read.
             entry.kept.definition = place.fingerprint();
-            let Place::Here(place) = place else {
+            let Place::Here(adapter) = place else {
                 let reason = place.lack().unwrap_or_default();
                 self.fail(&application, reason, now);
                 continue;
@@ -222,7 +228,7 @@ impl Managed {
                 revision: entry.order.revision,
                 definition: entry.kept.definition,
                 settings: entry.order.settings.clone().unwrap_or_default(),
-                place: *place,
+                adapter,
                 journal,
             })));
         }
@@ -238,8 +244,11 @@ impl Managed {
             .into_iter()
             .filter(|application| self.entries.get(application).is_some_and(Entry::is_in_place))
             .filter_map(|application| match self.place(&application) {
-                Place::Here(place) => Some((application, place.file)),
-                _ => None,
+                Place::Here(adapter) => match adapter {
+                    SettingsAdapter::File(place) => Some((application, place.file)),
+                    SettingsAdapter::Embedded(_) => None,
+                },
+                Place::Nowhere | Place::Undefined => None,
             })
             .collect();
         (!files.is_empty()).then_some(Work::Look(files))
@@ -273,9 +282,11 @@ impl Managed {
                     entry.kept.placed = Some(placed.digest);
                     entry.kept.applied_revision = job.revision;
                 }
+                // Also when they were refused: that is told, and not asked again and again.
+                entry.is_handed_over = true;
                 let is_current = entry.kept.order == job.order
                     && entry.kept.definition == job.definition
-                    && entry.kept.state == SettingsState::Pending;
+                    && (entry.kept.state == SettingsState::Pending || result.is_err());
                 if let Err(failure) = &result
                     && failure.is_changed
                 {
@@ -413,7 +424,7 @@ impl Managed {
 
     fn place(&self, application: &str) -> Place {
         match self.definitions.as_ref().and_then(|known| known.get(application)) {
-            Some(Some(place)) => Place::Here(Box::new(place.clone())),
+            Some(Some(adapter)) => Place::Here(adapter.clone()),
             Some(None) => Place::Nowhere,
             None => Place::Undefined,
         }
@@ -445,7 +456,7 @@ impl Entry {
             definition: Digest::EMPTY,
             interrupted: 0,
         };
-        Self { order, kept, repairs: VecDeque::new() }
+        Self { order, kept, repairs: VecDeque::new(), is_handed_over: false }
     }
 
     /// Goes on where the disk says it was.

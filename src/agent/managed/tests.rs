@@ -357,7 +357,7 @@ fn job_of(device: &Device) -> Apply {
         revision: 1,
         definition: Digest::EMPTY,
         settings: "{}".into(),
-        place: device.definition.settings.clone().unwrap(),
+        adapter: device.definition.settings.clone().unwrap(),
         journal: device.directory.path().join("orders/x.journal"),
     }
 }

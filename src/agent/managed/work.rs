@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::apply::{Stop, apply};
 use super::file;
 use super::journal::{self, Undone};
-use crate::agent::application::SettingsPlace;
+use crate::agent::application::SettingsAdapter;
 use crate::wire::digest::Digest;
 
 /// A piece of work.
@@ -33,8 +33,8 @@ pub struct Apply {
     pub definition: Digest,
     /// The settings, as JSON.
     pub settings: String,
-    /// Their place.
-    pub place: SettingsPlace,
+    /// Their way to the application.
+    pub adapter: SettingsAdapter,
     /// Journal in which the old file is remembered meanwhile.
     pub journal: PathBuf,
 }
@@ -78,7 +78,7 @@ impl Apply {
     /// Time of all of its programs.
     #[must_use]
     pub fn timeout(&self) -> Duration {
-        let place = &self.place;
+        let SettingsAdapter::File(place) = &self.adapter else { return Duration::ZERO };
         let programs = [&place.validate, &place.validate_in_place, &place.apply, &place.rollback];
         programs.into_iter().flatten().map(|program| program.timeout).sum()
     }

@@ -106,17 +106,18 @@ pub(super) fn collect(
 ) -> Collected {
     let mut problems = Vec::new();
     let (of, before) = (settings.collect.clone(), known.cloned());
+    let embedded = settings.embedded.clone().unwrap_or_default();
     let databases = pieces.run("reading the package databases", INVENTORY_TIMEOUT, move || {
         let fingerprint = inventory::fingerprint(&of);
-        let inventory = (before.as_ref() != Some(&fingerprint)).then(|| inventory::collect(&of));
+        let inventory = (before.as_ref() != Some(&fingerprint)).then(|| inventory::collect(&of, &embedded));
         (fingerprint, inventory)
     });
     let (fingerprint, inventory) = databases.unwrap_or_else(|problem| {
         (Vec::new(), Some(inventory::Collected { problems: vec![problem], ..Default::default() }))
     });
-    let directory = settings.applications.clone();
+    let of = settings.clone();
     let definitions =
-        pieces.run("reading the applications' files", FILES_TIMEOUT, move || Definitions::read(&directory));
+        pieces.run("reading the applications' files", FILES_TIMEOUT, move || Definitions::of(&of));
     let definitions = definitions.map_err(|problem| problems.push(problem)).ok();
     let (root, data) = (settings.collect.root.clone(), data.to_owned());
     let of_host = pieces.run("reading the host's facts", FILES_TIMEOUT, move || {
@@ -195,11 +196,11 @@ fn look_at_one(definition: &Definition, pieces: &Pieces) -> (Observed, Result<Ve
 fn timeout_of(definition: &Definition) -> Duration {
     let probe = match &definition.probe {
         Probe::Command(program) => Some(program),
-        Probe::SystemdUnit(_) | Probe::PidFile(_) => None,
+        Probe::SystemdUnit(_) | Probe::PidFile(_) | Probe::Embedded(_) => None,
     };
     let numbers = match &definition.statistics {
         Some(StatisticsSource::Command(program)) => Some(program),
-        Some(StatisticsSource::File(_)) | None => None,
+        Some(StatisticsSource::File(_) | StatisticsSource::Embedded(_)) | None => None,
     };
     let programs = [probe, definition.version.as_ref(), numbers].into_iter().flatten();
     programs.map(|program| program.timeout).sum::<Duration>() + FILES_TIMEOUT

@@ -127,7 +127,7 @@ impl Agent {
 
     /// The log's level and the spool's quotas: as the device's file says, and above it what the server set.
     pub(super) fn put_own_in_force(&mut self) -> Result<(), SpoolError> {
-        crate::logging::set_level(self.own.log_level(&self.settings).into());
+        self.surroundings.set_log_level(self.own.log_level(&self.settings));
         self.spool.set_quotas(self.own.spool(&self.settings).quotas_bytes())
     }
 

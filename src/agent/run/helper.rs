@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use mio::Waker;
 
 use super::collecting::{Collected, Pieces, STACK_BYTES, collect, manage};
 use crate::agent::address::ServerAddress;
-use crate::agent::cli::context::wall_time;
 use crate::agent::collect::inventory;
+use crate::agent::context::wall_time;
 use crate::agent::enroll::enroll_copy;
 use crate::agent::identity::{Identity, KeyType};
 use crate::agent::managed;
@@ -37,6 +38,35 @@ pub(super) enum Outcome {
     Forked(Result<Box<Identity>, String>),
     /// The helper of this name has panicked.
     Panicked(&'static str),
+    /// No helper: the program that embeds the agent connects as local programs do.
+    Connected(UnixStream),
+    /// It wants the agent to end, for this reason.
+    ToEnd(NoticeKind),
+}
+
+/// The way to an agent for the program that embeds it.
+#[derive(Debug, Clone)]
+pub(in crate::agent) struct Remote {
+    sender: Sender<Outcome>,
+    waker: Arc<Waker>,
+}
+
+impl Remote {
+    /// Connects as local programs do. Whether anybody hears it shows when something is asked.
+    pub(in crate::agent) fn connect(&self, stream: UnixStream) {
+        self.tell(Outcome::Connected(stream));
+    }
+
+    /// Asks it to end.
+    pub(in crate::agent) fn end(&self, why: NoticeKind) {
+        self.tell(Outcome::ToEnd(why));
+    }
+
+    fn tell(&self, outcome: Outcome) {
+        // When nobody listens any more the agent has ended.
+        let _ = self.sender.send(outcome);
+        let _ = self.waker.wake();
+    }
 }
 
 pub(super) struct Helpers {
@@ -51,6 +81,10 @@ impl Helpers {
     pub(super) fn new(waker: Waker) -> Self {
         let (sender, receiver) = channel();
         Self { sender, receiver, waker: Arc::new(waker), pieces: Pieces::default() }
+    }
+
+    pub(super) fn remote(&self) -> Remote {
+        Remote { sender: self.sender.clone(), waker: Arc::clone(&self.waker) }
     }
 
     pub(super) fn next(&self) -> Option<Outcome> {

@@ -8,7 +8,7 @@
 use super::{Agent, Now, RunError, refusal};
 use crate::agent::local::server::ClientKey;
 use crate::agent::shutdown::QUESTION_TIMEOUT;
-use crate::service_manager;
+use crate::agent::shutdown::bus::ShutdownWatch;
 use crate::wire::datagram::{DATAGRAM_BYTES, NoticeKind};
 use crate::wire::time::Moment;
 
@@ -74,12 +74,12 @@ pub(super) struct Asleep {
 }
 
 impl Agent {
-    /// The agent is to end. Whether it was asked before: then at once.
-    pub(super) fn begin_end(&mut self, now: &Now) -> bool {
+    /// The agent is to end; `why` when that is known. Whether it was asked before: then at once.
+    pub(super) fn begin_end(&mut self, now: &Now, why: Option<NoticeKind>) -> bool {
         if self.mode.leaving().is_some_and(|leaving| leaving.then == Then::End) {
             return true;
         }
-        service_manager::stopping();
+        self.surroundings.stopping();
         if self.mode.is_leaving()
             && let Some(sleep) = self.mode.resume()
         {
@@ -89,7 +89,8 @@ impl Agent {
                 self.machine.disconnected(now, "the device goes to sleep");
             }
         }
-        let kind = self.shutdown_watch.announced().or_else(|| {
+        let announced = self.shutdown_watch.as_ref().and_then(ShutdownWatch::announced);
+        let kind = why.or(announced).or_else(|| {
             let asked = self.helpers.ask_why(&self.settings.collect.root);
             asked.err().map(|error| {
                 log::warn!("no thread to ask whether the system shuts down: {error}");
@@ -143,8 +144,9 @@ impl Agent {
 
     /// systemd may have announced what it begins.
     pub(super) fn hear_of_shutdown(&mut self) {
-        self.shutdown_watch.ready(self.poll.registry());
-        if let Some(kind) = self.shutdown_watch.announced() {
+        let Some(watch) = &mut self.shutdown_watch else { return };
+        watch.ready(self.poll.registry());
+        if let Some(kind) = watch.announced() {
             self.heard_why(kind);
         }
     }

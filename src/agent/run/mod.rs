@@ -1,4 +1,4 @@
-//! `muster-agent run`: one thread, one poll.
+//! An agent that runs, as a program or within one: one thread, one poll.
 //!
 //! Each turn has a fixed order: hear everything (signals, watches, helpers, local programs, the server), make
 //! what was taken durable with one flush, let the [machine](crate::machine::agent) decide, send, and only
@@ -17,6 +17,7 @@ mod reload;
 mod renewal;
 mod sections;
 mod server;
+mod surroundings;
 mod trust;
 
 use std::io;
@@ -27,14 +28,16 @@ use mio::{Events, Poll, Token, Waker};
 
 use self::connection::Connection;
 pub use self::error::RunError;
+pub(in crate::agent) use self::helper::Remote;
 use self::helper::{Helpers, Outcome};
 use self::mode::Mode;
 pub use self::reload::Signals;
 use self::sections::Sections;
+pub use self::surroundings::{Embedding, Surroundings};
 use super::ab_slots::{AbSlots, SlotError};
 use super::address::ServerAddress;
-use super::cli::context::Context;
 use super::collect::host;
+use super::context::Context;
 use super::datagram::Datagrams;
 use super::directory::{Directory, Lock, RUNNING_AGENT, STATE_SLOT};
 use super::identity::{Candidate, Identity};
@@ -53,7 +56,7 @@ use super::watch::Watch;
 use crate::machine::agent::{Action, AgentMachine, AgentStart, AgentState, SpoolState, SyncResult};
 use crate::machine::lateness::Lateness;
 use crate::reactor::clock::Clock;
-use crate::wire::datagram::boot_of;
+use crate::wire::datagram::{NoticeKind, boot_of};
 use crate::wire::digest::Digest;
 use crate::wire::id::Epoch;
 use crate::wire::message::{Reach, SyncIdentity, SyncReason};
@@ -107,7 +110,9 @@ pub struct Agent {
     clock: Clock,
     started: WallTime,
     poll: Poll,
-    signals: Signals,
+    /// Requests of the service manager; `None`: the agent is embedded.
+    signals: Option<Signals>,
+    surroundings: Box<dyn Surroundings>,
     watch: Option<Watch>,
     clients: Option<Clients>,
     allowances: Allowances,
@@ -131,7 +136,10 @@ pub struct Agent {
     runs_digest: Digest,
     runs: Runs,
     datagrams: Datagrams,
-    shutdown_watch: ShutdownWatch,
+    /// `None`: the program that embeds the agent says why it ends.
+    shutdown_watch: Option<ShutdownWatch>,
+    /// The program that embeds the agent wants it to end.
+    end_wanted: Option<NoticeKind>,
     mode: Mode,
     /// The key of a renewed certificate that was asked for.
     candidate: Option<Candidate>,
@@ -142,14 +150,22 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Makes everything ready. `signals` say when to end and when to read the configuration again.
+    /// Makes everything ready. `signals` say when to end and when to read the configuration again; an
+    /// embedded agent has none.
     ///
     /// # Errors
     /// [`RunError`] says what is missing.
-    pub fn new(context: Context, mut signals: Signals) -> Result<Self, RunError> {
+    pub fn new(
+        context: Context,
+        mut signals: Option<Signals>,
+        surroundings: Box<dyn Surroundings>,
+    ) -> Result<Self, RunError> {
         let settings = context.settings.clone();
         let directory = Directory::open(&context.data)?;
-        context.check_socket()?;
+        let is_embedded = settings.embedded.is_some();
+        if !is_embedded {
+            context.check_socket()?;
+        }
         let lock = directory.lock_patiently(RUNNING_AGENT)?;
         settle(&directory)?;
         let mut identity = Identity::read_enrolled(directory.path())?;
@@ -161,7 +177,7 @@ impl Agent {
         let now = clock.now();
         let epoch = Epoch(random()? | 1);
         let own = OwnSettings::read(directory.path());
-        crate::logging::set_level(own.log_level(&settings).into());
+        surroundings.set_log_level(own.log_level(&settings));
         let spool = Spool::open_directory(&directory.spool(), &own.spool(&settings), epoch, now.wall)?;
         for damage in spool.damages() {
             log::error!("{damage}");
@@ -177,14 +193,17 @@ impl Agent {
         let runs = Runs::open(directory.path(), &now, host::boot_id(Path::new("/")), uptime_milliseconds());
         let runs = runs.map_err(RunError::Runs)?;
         let poll = Poll::new()?;
-        let mut shutdown_watch = ShutdownWatch::new(&settings.collect.root, BUS);
-        shutdown_watch.connect(poll.registry());
+        let shutdown_watch = (!is_embedded).then(|| ShutdownWatch::new(&settings.collect.root, BUS));
         let path = context.socket();
-        let clients = Clients::listen(&path, settings.socket.mode, poll.registry(), LOCAL)
-            .map_err(|source| RunError::Socket(path, source))?;
-        signals.watch(poll.registry(), SIGNALS)?;
+        let listens = (!is_embedded).then_some((path.as_path(), settings.socket.mode));
+        let clients = Clients::new(listens, poll.registry(), LOCAL);
+        let clients = clients.map_err(|source| RunError::Socket(path, source))?;
+        if let Some(signals) = &mut signals {
+            signals.watch(poll.registry(), SIGNALS)?;
+        }
         Ok(Self {
             signals,
+            surroundings,
             helpers: Helpers::new(Waker::new(poll.registry(), WAKER)?),
             connection: Connection::new(server, tls, LINK),
             watch: None,
@@ -212,6 +231,7 @@ impl Agent {
             runs,
             datagrams,
             shutdown_watch,
+            end_wanted: None,
             mode: Mode::default(),
             candidate: None,
             is_spool_dirty: false,
@@ -219,7 +239,12 @@ impl Agent {
         })
     }
 
-    /// Runs until a signal asks for the end.
+    /// The way to it for the program that embeds it.
+    pub(in crate::agent) fn remote(&self) -> Remote {
+        self.helpers.remote()
+    }
+
+    /// Runs until a signal, or the program that embeds it, asks for the end.
     ///
     /// # Errors
     /// When the spool fails, or the system refuses to poll.
@@ -231,6 +256,9 @@ impl Agent {
             self.connection.server(),
             self.directory.path().display()
         );
+        if let Some(watch) = &mut self.shutdown_watch {
+            watch.connect(self.poll.registry());
+        }
         self.begin_configured();
         self.judge_key();
         self.start_watching();
@@ -275,7 +303,7 @@ impl Agent {
         for event in events {
             match event.token() {
                 WAKER | LINK | WAKES => {}
-                SIGNALS => asked = self.signals.read(),
+                SIGNALS => asked = self.signals.as_mut().map(Signals::read).unwrap_or_default(),
                 BUS => self.hear_of_shutdown(),
                 WATCH => {
                     let noticed = self.watch.as_mut().map(Watch::read).unwrap_or_default();
@@ -309,7 +337,8 @@ impl Agent {
             self.machine.events_available(self.spool.highest_sequence());
         }
         self.wake_up_when_due(&now, false);
-        if asked.end && self.begin_end(&now) {
+        let end_wanted = self.end_wanted.take();
+        if (asked.end || end_wanted.is_some()) && self.begin_end(&now, end_wanted) {
             // Local programs hear what has become of their events.
             self.clients.iter_mut().for_each(Clients::send);
             return Ok(true);
@@ -436,6 +465,12 @@ impl Agent {
         match outcome {
             Outcome::Collected(collected) => self.collected(now, *collected),
             Outcome::Why(why) => self.heard_why(why),
+            Outcome::ToEnd(why) => self.end_wanted = Some(why),
+            Outcome::Connected(stream) => {
+                if let Some(clients) = &mut self.clients {
+                    clients.adopt(stream);
+                }
+            }
             Outcome::Panicked(name) => return Err(RunError::Helper(name)),
             Outcome::Forked(outcome) => self.forked(now, outcome)?,
             Outcome::Managed(outcome) => {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use rustix::event::{PollFd, PollFlags};
+#[cfg(feature = "muster-agent")]
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{Agent, WATCH};
@@ -14,9 +15,10 @@ use crate::agent::address::AddressError;
 use crate::agent::application::check::AGENT_NAME;
 use crate::agent::last_good;
 use crate::agent::settings::{self, Settings};
-use crate::agent::waiting::{drain, signals, wait_for};
+#[cfg(feature = "muster-agent")]
+use crate::agent::waiting::signals;
+use crate::agent::waiting::{drain, wait_for};
 use crate::agent::watch::Watch;
-use crate::service_manager;
 use crate::wire::bounded::clip;
 use crate::wire::event::{Event, Severity};
 use crate::wire::limits::TEXT_BYTES_MAX;
@@ -24,7 +26,7 @@ use crate::wire::limits::TEXT_BYTES_MAX;
 impl Agent {
     /// The agent has begun to run: says so, and what is wrong with its configuration.
     pub(super) fn begin_configured(&mut self) {
-        service_manager::ready();
+        self.surroundings.ready();
         match self.context.problem.clone() {
             Some(problem) => self.tell_of_configuration(problem),
             None => self.keep_configuration(),
@@ -32,18 +34,18 @@ impl Agent {
     }
 
     pub(super) fn reload(&mut self) {
-        service_manager::reloading();
+        self.surroundings.reloading();
         if let Err(why) = self.read_again() {
             self.tell_of_configuration(format!("the configuration stays as it was: {why}"));
         }
-        service_manager::ready();
+        self.surroundings.ready();
     }
 
     /// In the log, in the status, as an event, and to the service manager: it is noticed far from the device
     /// too.
     fn tell_of_configuration(&mut self, problem: String) {
         log::error!("{problem}");
-        service_manager::status(&problem);
+        self.surroundings.status(&problem);
         let event = Event {
             severity: Severity::Error,
             application: AGENT_NAME.to_owned(),
@@ -91,7 +93,7 @@ impl Agent {
         }
         log::info!("the configuration was read again");
         if self.context.problem.take().is_some() {
-            service_manager::status("the configuration is right again");
+            self.surroundings.status("the configuration is right again");
         }
         self.keep_configuration();
         self.sections.fingerprint = None;
@@ -128,6 +130,7 @@ impl Signals {
     ///
     /// # Errors
     /// When the system gives no pipe or no handler.
+    #[cfg(feature = "muster-agent")]
     pub fn catch() -> io::Result<Self> {
         let stream = |of: &[i32]| signals(of).map(UnixStream::from_std);
         Ok(Self { end: stream(&[SIGTERM, SIGINT])?, reload: stream(&[SIGHUP])? })

@@ -144,7 +144,9 @@ impl Agent {
     /// Takes what a helper found to the machine.
     pub(super) fn collected(&mut self, now: &Now, collected: Collected) {
         // It may have been started after us, or anew.
-        self.shutdown_watch.connect(self.poll.registry());
+        if let Some(watch) = &mut self.shutdown_watch {
+            watch.connect(self.poll.registry());
+        }
         let sections = &mut self.sections;
         sections.full.take_if(|(_, until)| now.moment >= *until);
         (sections.collecting_since, sections.is_overdue) = (None, false);

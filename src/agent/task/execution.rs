@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
@@ -14,12 +15,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::files::{self, CANCEL, Look, Outcome, PLAN, PROGRESS, Progress, RESULT, SETTINGS};
 use super::plan::{Plan, plan};
 use super::run_store::{DeviceRun, INTERRUPTED, Runs, Stage};
-use super::{program, supervisor};
+use super::{function, program};
+use crate::agent::application::embedded::{Function, TaskFunction};
 use crate::agent::checksummed::{self, Content};
 use crate::agent::settings::{CONCURRENT_RUNS_MAX, Settings};
 use crate::wire::id::RunId;
 use crate::wire::task::RunStage;
 use crate::wire::time::{Moment, Now};
+
+/// The program's hidden command that executes one run.
+pub const COMMAND: &str = "supervise-run";
 
 /// A running run is reported this often at least: the server's lease on it is renewed.
 const LEASE_SECONDS: u64 = 60;
@@ -45,10 +50,28 @@ pub(super) struct Execution {
     look_at: Moment,
 }
 
-/// The line to a supervisor that this agent started.
+/// The executor of a run.
+#[derive(Debug)]
+enum Worker {
+    Supervisor(Child),
+    Thread(JoinHandle<()>),
+}
+
+impl Worker {
+    /// Waits for its end.
+    fn wait(self) {
+        match self {
+            Self::Supervisor(mut child) => drop(child.wait()),
+            // Its result says what there is to say.
+            Self::Thread(thread) => drop(thread.join()),
+        }
+    }
+}
+
+/// The line to a supervisor or a thread that this agent started.
 #[derive(Debug)]
 struct Line {
-    supervisor: Child,
+    worker: Worker,
     stream: UnixStream,
     slot: usize,
 }
@@ -138,12 +161,12 @@ impl Runs {
         let used: Vec<usize> = used.collect();
         let Some(slot) = (0..CONCURRENT_RUNS_MAX).find(|slot| !used.contains(slot)) else { return };
         let Some(run) = self.runs.get_mut(&id) else { return };
-        let plan = match plan(settings, &run.order) {
-            Ok(plan) => plan,
+        let (plan, function) = match plan(settings, &run.order) {
+            Ok(planned) => planned,
             Err(why) => return self.end(id, Outcome::without_output(RunStage::Rejected, why)),
         };
         log::info!("run {id}: '{}' of {} begins", plan.kind, plan.application);
-        match start(run, plan, slot, registry, first_token) {
+        match start(run, plan, function, slot, registry, first_token) {
             Ok(line) => {
                 run.stage = Stage::Running(Execution::new(Some(line), now.moment));
                 let said = run.say(RunStage::Running, &Progress::default());
@@ -180,8 +203,9 @@ impl Runs {
         };
         if is_over {
             // It has closed its line by ending: there is nothing left to wait for.
-            let _ = line.supervisor.wait();
-            execution.line = None;
+            if let Some(line) = execution.line.take() {
+                line.worker.wait();
+            }
             self.look_and_log(id, now);
         } else {
             execution.read_progress(directory);
@@ -236,7 +260,7 @@ impl Runs {
         }
         program::end_orphans(&run.directory);
         if run.directory.join(CANCEL).exists() {
-            self.end(id, supervisor::cancelled());
+            self.end(id, Outcome::cancelled());
             return Ok(());
         }
         let plan = files::read::<Plan>(&run.directory, PLAN)?.whole();
@@ -276,10 +300,11 @@ impl Runs {
     }
 }
 
-/// Writes down what is executed, and starts a supervisor for it.
+/// Writes down what is executed, and begins it.
 fn start(
     run: &DeviceRun,
     mut plan: Plan,
+    function: Option<Function<TaskFunction>>,
     slot: usize,
     registry: &Registry,
     first_token: usize,
@@ -287,23 +312,33 @@ fn start(
     if let Some(before) = files::read::<Plan>(&run.directory, PLAN)?.whole() {
         plan.attempt = before.attempt.saturating_add(1);
     }
-    supervisor::clear(&run.directory)?;
-    checksummed::write_bytes(&run.directory.join(SETTINGS), run.order.settings.as_bytes())?;
+    files::clear(&run.directory)?;
     files::write(&run.directory, PLAN, &plan)?;
     let (own, theirs) = StdStream::pair()?;
     own.set_nonblocking(true)?;
-    let supervisor = this_program()?
-        .arg(supervisor::COMMAND)
+    let worker = match function {
+        Some(function) => {
+            let arguments = run.order.settings.clone();
+            function::spawn(run.directory.clone(), &plan, arguments, function, theirs).map(Worker::Thread)?
+        }
+        None => supervise(run, theirs).map(Worker::Supervisor)?,
+    };
+    let mut stream = UnixStream::from_std(own);
+    registry.register(&mut stream, Token(first_token + slot), Interest::READABLE)?;
+    Ok(Line { worker, stream, slot })
+}
+
+fn supervise(run: &DeviceRun, line: StdStream) -> io::Result<Child> {
+    checksummed::write_bytes(&run.directory.join(SETTINGS), run.order.settings.as_bytes())?;
+    this_program()?
+        .arg(COMMAND)
         .arg(&run.directory)
         .current_dir("/")
         .stdin(Stdio::null())
-        .stdout(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::from(OwnedFd::from(line)))
         // A Ctrl-C that ends the agent is not meant for it.
         .process_group(0)
-        .spawn()?;
-    let mut stream = UnixStream::from_std(own);
-    registry.register(&mut stream, Token(first_token + slot), Interest::READABLE)?;
-    Ok(Line { supervisor, stream, slot })
+        .spawn()
 }
 
 /// This very program, also when its file was replaced since it was started.

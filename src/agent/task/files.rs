@@ -1,6 +1,6 @@
 //! The files of one run.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -8,6 +8,7 @@ use std::path::Path;
 use minicbor::{Decode, Encode};
 
 use crate::agent::checksummed::{self, Content};
+use crate::agent::open;
 use crate::wire::bounded;
 use crate::wire::limits::{RUN_OUTPUT_PART_BYTES_MAX, TASK_SETTINGS_BYTES_MAX};
 use crate::wire::task::{RunOrder, RunStage};
@@ -165,6 +166,12 @@ impl Outcome {
             progress_percent: None,
         }
     }
+
+    /// The final report of a run that the server does not want any more.
+    #[must_use]
+    pub fn cancelled() -> Self {
+        Self::without_output(RunStage::Cancelled, "ended, because the server does not want it any more")
+    }
 }
 
 /// `reported`: which serial numbers may have been used.
@@ -203,6 +210,18 @@ pub enum Look {
     Free(File),
     /// A supervisor lives: its process number, 0 while it has not said it yet.
     Held(i32),
+}
+
+/// Leaves the files of an earlier execution of the same run behind.
+///
+/// # Errors
+/// When the system refuses.
+pub fn clear(directory: &Path) -> io::Result<()> {
+    for name in [GROUP, PROGRESS, RESULT, CANCEL] {
+        open::if_there(fs::remove_file(directory.join(name)))?;
+    }
+    // The process number in it was another's.
+    open_lock(directory)?.set_len(0)
 }
 
 /// Opens the lock file.

@@ -19,18 +19,22 @@
 //! A run whose final report is stored at the server is remembered among the [`tombstones`], so that it is
 //! never executed again.
 //!
-//! The [supervisor] is this program once more, in a session that neither the agent's end nor its death
-//! touches. [`run_store`] is what the agent knows, [`plan`] what is executed.
+//! The supervisor is this program once more, in a session that neither the agent's end nor its death touches.
+//! In a program that embeds the agent it is a thread ([`function`]). [`run_store`] is what the agent knows,
+//! [`plan`] what is executed.
 
 mod cgroup;
 mod descendants;
 pub mod execution;
 pub mod files;
+pub mod function;
+pub mod judge;
 pub mod output;
 pub mod plan;
 pub mod program;
 mod report;
 pub mod run_store;
+#[cfg(feature = "muster-agent")]
 pub mod supervisor;
 pub mod tombstones;
 

@@ -6,6 +6,7 @@ use minicbor::{Decode, Encode};
 
 use super::program::{User, find_user};
 use crate::agent::application::check::AGENT_NAME;
+use crate::agent::application::embedded::{Function, TaskFunction};
 use crate::agent::application::task_kind::{EXEC_KIND, exec_refusal, own_kinds};
 use crate::agent::application::{Definitions, TaskKind};
 use crate::agent::settings::Settings;
@@ -48,15 +49,16 @@ pub struct Plan {
     pub attempt: u32,
 }
 
-/// Works out what an order comes to on this device, by what its files say now.
+/// Works out what an order comes to on this device, by what its files say now. With it comes the function
+/// that executes it, when it is no program.
 ///
 /// # Errors
 /// Why the device does not do this.
-pub fn plan(settings: &Settings, order: &RunOrder) -> Result<Plan, String> {
+pub fn plan(settings: &Settings, order: &RunOrder) -> Result<(Plan, Option<Function<TaskFunction>>), String> {
     let kind = kind(settings, order)?;
     let invocation = kind.invocation(&order.settings)?;
     let user = invocation.user.map(|name| find_user(Path::new(PASSWD), &name)).transpose()?;
-    Ok(Plan {
+    let plan = Plan {
         run: order.run,
         application: order.application.clone(),
         kind: order.kind.clone(),
@@ -66,7 +68,8 @@ pub fn plan(settings: &Settings, order: &RunOrder) -> Result<Plan, String> {
         timeout_seconds: order.timeout_seconds.clamp(1, kind.declared.timeout_seconds),
         may_repeat: order.may_repeat && kind.declared.is_repeatable,
         attempt: 1,
-    })
+    };
+    Ok((plan, kind.function))
 }
 
 fn kind(settings: &Settings, order: &RunOrder) -> Result<TaskKind, String> {
@@ -79,12 +82,11 @@ fn kind(settings: &Settings, order: &RunOrder) -> Result<TaskKind, String> {
             _ => format!("{AGENT_NAME} has no kind of task '{kind}'"),
         });
     }
-    let definitions = Definitions::read(&settings.applications);
+    let definitions = Definitions::of(settings);
     let definition = definitions.applications.into_iter().find(|definition| definition.name == *application);
     let Some(definition) = definition else {
-        return Err(format!("no file in {} defines '{application}'", settings.applications.display()));
+        return Err(format!("no {} defines '{application}'", settings.definers()));
     };
-    find(definition.tasks).ok_or_else(|| {
-        format!("'{application}' has no kind of task '{kind}' in {}", settings.applications.display())
-    })
+    find(definition.tasks)
+        .ok_or_else(|| format!("'{application}' has no kind of task '{kind}' in any {}", settings.definers()))
 }

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use super::execution::Execution;
 use super::files::{self, Accepted, ORDER, Outcome, PLAN, Progress, RESULT};
 use super::report::{Serials, final_report, last_serial, news};
-use super::supervisor;
 use super::tombstones::{Tombstone, Tombstones};
 use crate::agent::ab_slots::{SlotError, sync_directory};
 use crate::agent::checksummed::Content;
@@ -291,7 +290,7 @@ impl Runs {
                 Stage::Waiting(_) => {
                     let outcome = Outcome {
                         message: "never begun, because the server does not want it any more".to_owned(),
-                        ..supervisor::cancelled()
+                        ..Outcome::cancelled()
                     };
                     self.news.extend(run.end(outcome));
                 }

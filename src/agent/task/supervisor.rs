@@ -5,12 +5,10 @@
 //! has no such line and looks at the lock.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io::{self, PipeReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -18,21 +16,17 @@ use rustix::process::Signal;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use super::descendants::{self, LeftOver};
+use super::execution::COMMAND;
 use super::files::{self, CANCEL, Outcome, PLAN, PROGRESS, Progress, RESULT};
-use super::output::{LineFilter, OutputKeeper, again_seconds, clipped};
+use super::judge::{Ended, judge};
+use super::output::{LineFilter, OutputKeeper};
 use super::plan::Plan;
 use super::program::{Program, Reaped};
+use crate::agent::checksummed;
 use crate::agent::waiting::{drain, signals, wait_for};
-use crate::agent::{checksummed, open};
 use crate::wire::bounded::clip;
 use crate::wire::limits::TEXT_BYTES_MAX;
 use crate::wire::task::RunStage;
-
-/// The hidden command.
-pub const COMMAND: &str = "supervise-run";
-
-/// Exit code of a program that can't do it now (EX_TEMPFAIL, sysexits.h): nothing was done.
-pub const EXIT_NOT_NOW: i32 = 75;
 
 /// Time of a program that was told to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -90,7 +84,7 @@ fn supervise(directory: &Path) -> io::Result<()> {
     let children = signals(&[SIGCHLD])?;
     // The agent may have been told to end it before anybody listened.
     if directory.join(CANCEL).exists() {
-        return finish(directory, &cancelled());
+        return finish(directory, &Outcome::cancelled());
     }
     let (program, output) = match Program::start(&plan, directory) {
         Ok(started) => started,
@@ -120,7 +114,7 @@ fn supervise(directory: &Path) -> io::Result<()> {
     let Supervision { keeper, ending, progress_percent, .. } = supervision;
     let is_unwanted = directory.join(CANCEL).exists();
     let outcome = match ending {
-        Some(Ending::Told) if is_unwanted => cancelled(),
+        Some(Ending::Told) if is_unwanted => Outcome::cancelled(),
         // Without a result: the agent sees that it was interrupted.
         Some(Ending::Told) => return Ok(()),
         Some(Ending::TimedOut) => Outcome::without_output(
@@ -133,7 +127,7 @@ fn supervise(directory: &Path) -> io::Result<()> {
                 ),
             },
         ),
-        None => judge(status, &keeper),
+        None => judge(Ended::of(status), &keeper),
     };
     let outcome = Outcome { message: with_left_over(&outcome.message, &left_over), ..outcome };
     let (head, tail, omitted_bytes) = keeper.finish();
@@ -153,31 +147,6 @@ fn with_left_over(message: &str, left_over: &LeftOver) -> String {
             format!("{}; {words}", clip(message, TEXT_BYTES_MAX.saturating_sub(words.len() + 2)))
         }
     }
-}
-
-/// The final report of a run that the server does not want any more.
-pub(super) fn cancelled() -> Outcome {
-    Outcome::without_output(RunStage::Cancelled, "ended, because the server does not want it any more")
-}
-
-/// Meaning of a program's end.
-fn judge(status: ExitStatus, keeper: &OutputKeeper) -> Outcome {
-    let lines = keeper.last_lines();
-    let Some(code) = status.code() else {
-        let signal = status.signal().unwrap_or_default();
-        return Outcome::without_output(RunStage::Failed, format!("signal {signal} ended it"));
-    };
-    let again = lines.iter().take(2).find_map(|line| again_seconds(line));
-    let last = lines.into_iter().find(|line| code != EXIT_NOT_NOW || again_seconds(line).is_none());
-    let last = last.unwrap_or_default();
-    let (stage, message) = match code {
-        0 => (RunStage::Succeeded, String::new()),
-        EXIT_NOT_NOW => (RunStage::NotNow, last),
-        _ if last.is_empty() => (RunStage::Failed, format!("exit code {code}")),
-        _ => (RunStage::Failed, clipped(&format!("exit code {code}: {last}"))),
-    };
-    let again_seconds = again.filter(|_| code == EXIT_NOT_NOW);
-    Outcome { exit_code: Some(code), again_seconds, ..Outcome::without_output(stage, message) }
 }
 
 struct Supervision<'a> {
@@ -281,53 +250,5 @@ impl Supervision<'_> {
             // An agent that is gone, or is behind with reading, needs no byte.
             let _ = io::stdout().write_all(b"\n").and_then(|()| io::stdout().flush());
         }
-    }
-}
-
-/// Leaves the files of an earlier execution of the same run behind.
-///
-/// # Errors
-/// When the system refuses.
-pub(super) fn clear(directory: &Path) -> io::Result<()> {
-    for name in [files::GROUP, PROGRESS, RESULT, CANCEL] {
-        open::if_there(fs::remove_file(directory.join(name)))?;
-    }
-    // The process number in it was another's.
-    files::open_lock(directory)?.set_len(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn judged(status: i32, output: &str) -> Outcome {
-        let mut keeper = OutputKeeper::default();
-        keeper.add(output.as_bytes());
-        judge(ExitStatus::from_raw(status), &keeper)
-    }
-
-    #[test]
-    fn an_end_is_understood() {
-        assert_eq!(judged(0, "done\n").stage, RunStage::Succeeded);
-        let failed = judged(3 << 8, "a\nno disk\n");
-        assert_eq!((failed.stage, failed.exit_code), (RunStage::Failed, Some(3)));
-        assert_eq!(failed.message, "exit code 3: no disk");
-        assert_eq!(judged(1 << 8, "").message, "exit code 1");
-        let killed = judged(9, "a\n");
-        assert_eq!(
-            (killed.stage, killed.exit_code, killed.message.as_str()),
-            (RunStage::Failed, None, "signal 9 ended it")
-        );
-    }
-
-    #[test]
-    fn not_now_says_when_again() {
-        let later = judged(75 << 8, "busy with a sale\nagain: 600\n");
-        assert_eq!((later.stage, later.again_seconds), (RunStage::NotNow, Some(600)));
-        assert_eq!(later.message, "busy with a sale");
-        let later = judged(75 << 8, "again: 600\nbusy\n");
-        assert_eq!((later.again_seconds, later.message.as_str()), (Some(600), "busy"));
-        assert_eq!(judged(75 << 8, "busy\n").again_seconds, None);
-        assert_eq!(judged(1 << 8, "again: 600\n").again_seconds, None);
     }
 }

@@ -1,0 +1,65 @@
+//! muster within a program of your own: the agent in a device's firmware.
+//!
+//! # The agent
+//!
+//! [`Agent`](crate::Agent) is the loop of `muster-agent run` in a thread of its own. In `Cargo.toml`:
+//! `musterd = { …, default-features = false, features = ["agent"] }`; that is the agent without command line,
+//! log and signals.
+//!
+//! ```no_run
+//! use std::sync::atomic::{AtomicI64, Ordering};
+//! use muster::{Agent, Application, Condition, NewEvent, Severity, StopReason, TaskEnd};
+//!
+//! static TARGET: AtomicI64 = AtomicI64::new(20);
+//!
+//! fn main() -> Result<(), muster::AgentError> {
+//!     let schema = r#"{"type": "object", "properties": {"celsius": {"type": "integer", "maximum": 60}}}"#;
+//!     let pump = Application::new("heatpump", "2.1.0")
+//!         .condition(|| (Condition::Running, String::new()))
+//!         .statistic("flow_temperature", "°C", || Some(35.5))
+//!         .settings(schema, |settings| {
+//!             let settings: serde_json::Value =
+//!                 serde_json::from_str(settings).map_err(|error| error.to_string())?;
+//!             let celsius = settings["celsius"].as_i64().ok_or("celsius is missing")?;
+//!             TARGET.store(celsius, Ordering::Relaxed);
+//!             Ok(())
+//!         })
+//!         .task("defrost", r#"{"type": "object"}"#, |task| {
+//!             for percent in 0..100 {
+//!                 if task.is_cancelled() {
+//!                     break;
+//!                 }
+//!                 task.progress(percent, "melting");
+//!             }
+//!             TaskEnd { exit_code: 0, output: b"no ice left".to_vec() }
+//!         });
+//!     let agent = Agent::builder("/data/muster").application(pump).spool_mebibytes(1).build()?;
+//!     if !agent.is_enrolled()? {
+//!         agent.enroll("muster.example.org", "muster1-…")?;
+//!     }
+//!     let agent = agent.start()?;
+//!     agent.emit(&NewEvent::new("heatpump", Severity::Info, "started", "after a power cut"))?;
+//!     agent.stop(StopReason::Shutdown)
+//! }
+//! ```
+//!
+//! | the program says | the server sees |
+//! |---|---|
+//! | [`Application::new`](crate::Application::new) | an installed application of this version, to which policies and tasks can be given |
+//! | [`condition`](crate::Application::condition), [`statistic`](crate::Application::statistic) | its state and its numbers, asked once a minute and before a sync that somebody wants |
+//! | [`settings`](crate::Application::settings) | whether settings are in force, or the reason why the program refuses them; it gets those in force again after each start, and need keep none |
+//! | [`task`](crate::Application::task) | a kind of task; progress, exit code and output of its runs. One that the end of the process interrupts has failed as `interrupted` |
+//! | [`emit`](crate::RunningAgent::emit) | an event, once; when the call returns it survives a power cut |
+//! | [`stop`](crate::RunningAgent::stop) | that the device is off, starts again, or is without its agent: not lost |
+//!
+//! Functions for conditions, numbers and settings are called in threads of the agent with a stack of 256 KiB.
+//! One that has not come back within 20 s (settings: a minute) is told as hanging, and not called again
+//! before it has; the agent goes on without it. A panic in one is the refusal of settings, the failure of a
+//! task, a failed condition. A task can't be ended from outside: it should look at
+//! [`is_cancelled`](crate::Task::is_cancelled) now and then.
+//!
+//! It keeps to itself. It writes nowhere but in its directory, which is locked (flock(2)), and listens on no
+//! socket but the UDP port of wakes ([`wake_port`](crate::AgentBuilder::wake_port), 15000). It catches no
+//! signal, starts no program, reads no configuration and none of the system's package databases, ends no
+//! process, sets no panic hook and no logger: its lines go to that of the program (crate `log`), if it has
+//! one. Several agents may run in one process, each with a directory and a wake port of its own.
