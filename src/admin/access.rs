@@ -40,8 +40,15 @@ const BEARER: &str = "Bearer ";
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// Routes for those who have not signed in: method and path.
-const OPEN: [(&str, &str); 3] =
-    [("POST", "/v1/sessions"), ("POST", "/v1/sessions/api-token"), ("POST", "/v1/sessions/openid")];
+const OPEN: [(&str, &str); 4] = [
+    ("POST", "/v1/sessions"),
+    ("POST", "/v1/sessions/api-token"),
+    ("POST", "/v1/sessions/openid"),
+    ("GET", "/install"),
+];
+
+/// The same: the beginning of the paths of agents.
+const OPEN_AGENTS: (&str, &str) = ("GET", "/install/agent/");
 
 /// The router's state. Only [`May`] opens it, and [`Newcomer`].
 #[derive(Clone)]
@@ -113,7 +120,7 @@ impl<R: Right> FromRequestParts<Door> for May<R> {
     }
 }
 
-/// The server, for somebody who is about to say who they are: for [`OPEN`] alone.
+/// The server, for somebody who has not said who they are: for [`OPEN`] and [`OPEN_AGENTS`] alone.
 pub(super) struct Newcomer {
     pub(super) shared: Arc<Shared>,
     pub(super) caller: Caller,
@@ -237,7 +244,9 @@ pub(super) async fn identify(State(door): State<Door>, mut request: Request, nex
         Ok(is_own_page) => is_own_page,
         Err(refusal) => return refusal.into_response(),
     };
-    if OPEN.contains(&(request.method().as_str(), request.uri().path())) {
+    let (method, path) = (request.method().as_str(), request.uri().path());
+    let is_agent = method == OPEN_AGENTS.0 && path.starts_with(OPEN_AGENTS.1);
+    if is_agent || OPEN.contains(&(method, path)) {
         return next.run(request).await;
     }
     let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
@@ -304,7 +313,7 @@ async fn holder(shared: &Shared, given: &HeaderValue, caller: Caller) -> Result<
     let token: ApiTokenText =
         text.parse().map_err(|error| ApiError::new(ErrorCode::Unauthenticated, format!("{error}")))?;
     let now = shared.context.clock.moment();
-    if caller.address.is_some_and(|address| !shared.guesses.lock().may_try(&address, now)) {
+    if caller.address.is_some_and(|address| !shared.guesses.lock().may_take(&address, now)) {
         let text = "too many wrong tokens came from your address: try again in a minute";
         return Err(ApiError::new(ErrorCode::Busy, text));
     }
@@ -315,7 +324,7 @@ async fn holder(shared: &Shared, given: &HeaderValue, caller: Caller) -> Result<
     let Some((id, holder)) = shared.run(check).await? else {
         if let Some(address) = caller.address {
             log::warn!("administration: a wrong API token came from {address}");
-            shared.guesses.lock().note_wrong(address, now);
+            shared.guesses.lock().take(address, now);
         }
         return Err(wrong());
     };

@@ -1,6 +1,7 @@
 //! Administration's view of the server: plain parts, so that it can be tested without one.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -65,6 +66,12 @@ pub struct ServerInfo {
     pub addresses: Vec<String>,
     /// The interval of syncs where neither device nor group has one.
     pub interval_seconds: u32,
+    /// The TCP port that devices connect to.
+    pub device_port: u16,
+    /// The first of the names under which the server is reached.
+    pub host_name: Option<String>,
+    /// Directory of the agents that devices may fetch.
+    pub agents: PathBuf,
 }
 
 /// The way to the open links.
@@ -199,11 +206,14 @@ pub enum CertificateError {
     Failed(String),
 }
 
-/// The way to the server's certificate. May touch the disk: all but [`Certificates::hash`] is called on a
-/// blocking thread.
+/// The way to the server's certificate. May touch the disk: all but [`Certificates::hash`] and
+/// [`Certificates::key_pins`] is called on a blocking thread.
 pub trait Certificates: Send + Sync {
     /// SHA-256 of the server's own certificate: what join tokens carry.
     fn hash(&self) -> CertificateHash;
+    /// SHA-256 of the public keys (SubjectPublicKeyInfo, DER) of the certificates that administrators may be
+    /// shown: now, and after the switch that is prepared.
+    fn key_pins(&self) -> Vec<[u8; 32]>;
     /// Progress of a rotation.
     fn stage(&self) -> CertificateStage;
     /// End of the certificate of the `[tls]` files; `None`: the server shows its own.

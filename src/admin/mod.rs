@@ -33,6 +33,7 @@ mod events;
 mod extract;
 mod follow;
 mod groups;
+mod install;
 mod labels;
 mod lines;
 pub mod listen;
@@ -82,7 +83,10 @@ struct Shared {
     /// The same of those who have not signed in.
     refusals_of_strangers: Mutex<Bucket>,
     /// Wrong tokens, passwords and links, by address.
-    guesses: Mutex<network::Guesses<IpAddr>>,
+    guesses: Mutex<network::Ration<IpAddr>>,
+    /// Requests for the installer, by address.
+    installs: Mutex<network::Ration<IpAddr>>,
+    installer: install::Agents,
     passwords: passwords::Passwords,
     #[cfg(feature = "console")]
     openid: Option<Arc<openid::OpenId>>,
@@ -141,7 +145,9 @@ pub async fn serve(
         capacity: capacity::Capacity::new(),
         refusals: Mutex::default(),
         refusals_of_strangers: Mutex::default(),
-        guesses: Mutex::default(),
+        guesses: Mutex::new(network::Ration::of_guesses()),
+        installs: Mutex::new(network::Ration::of_installs()),
+        installer: install::Agents::new(context.info.agents.clone()),
         admitted: tokio::sync::Notify::new(),
         network: Mutex::default(),
         stopping: stopping.clone(),
@@ -178,6 +184,8 @@ fn routes() -> Routes {
     let routes = routes.route("/v1/sessions/openid", post(openid::create));
     routes
         .route("/metrics", get(metrics::show).answering::<String>("text/plain"))
+        .route("/install", get(install::script).answering::<String>(install::SCRIPT))
+        .route("/install/agent/{sha256}", get(install::agent).answering::<String>(install::PROGRAM))
         .route("/v1/status", get(status::show))
         .route("/v1/api-tokens", post(api_tokens::create).get(api_tokens::list))
         .route("/v1/api-tokens/{id}", delete(api_tokens::revoke))

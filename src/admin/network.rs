@@ -45,8 +45,14 @@ const GUESS_MICROSECONDS: u64 = 6_000_000;
 /// Those that are none, at once from one address or for one account.
 const GUESSES_AT_ONCE: u64 = 20;
 
-/// Most addresses, or accounts, whose wrong ones are counted; the rest is refused until some are forgotten.
-const GUESSERS_MAX: usize = 4_096;
+/// Cost of a request for the installer: thirty devices of a site get it in a minute, which ask twice each.
+const INSTALL_MICROSECONDS: u64 = 1_000_000;
+
+/// Requests for the installer, at once from one address.
+const INSTALLS_AT_ONCE: u64 = 60;
+
+/// Most addresses, or accounts, whose shares are counted; the rest is refused until some are forgotten.
+const RATIONED_MAX: usize = 4_096;
 
 /// The port for administrators.
 #[derive(Clone, Debug)]
@@ -223,30 +229,38 @@ impl Drop for OfAddress {
     }
 }
 
-/// Tokens and passwords that are none, by address or account: they are rationed before anything is looked up.
-pub(super) struct Guesses<K>(HashMap<K, Bucket>);
-
-impl<K> Default for Guesses<K> {
-    fn default() -> Self {
-        Self(HashMap::new())
-    }
+/// A ration for each address or account of what those who have not signed in may ask.
+pub(super) struct Ration<K> {
+    taken: HashMap<K, Bucket>,
+    microseconds: u64,
+    at_once: u64,
 }
 
-impl<K: Eq + Hash> Guesses<K> {
+impl<K: Eq + Hash> Ration<K> {
+    /// Of tokens and passwords that are none: they are rationed before anything is looked up.
+    pub(super) fn of_guesses() -> Self {
+        Self { taken: HashMap::new(), microseconds: GUESS_MICROSECONDS, at_once: GUESSES_AT_ONCE }
+    }
+
+    /// Of requests for the installer.
+    pub(super) fn of_installs() -> Self {
+        Self { taken: HashMap::new(), microseconds: INSTALL_MICROSECONDS, at_once: INSTALLS_AT_ONCE }
+    }
+
     /// Whether another one from there is looked at.
-    pub(super) fn may_try(&mut self, from: &K, now: Moment) -> bool {
-        if self.0.len() >= GUESSERS_MAX {
-            self.0.retain(|_, bucket| bucket.opens_at(0) > now);
+    pub(super) fn may_take(&mut self, from: &K, now: Moment) -> bool {
+        if self.taken.len() >= RATIONED_MAX {
+            self.taken.retain(|_, bucket| bucket.opens_at(0) > now);
         }
-        match self.0.get(from) {
-            Some(bucket) => bucket.opens_at(GUESS_MICROSECONDS * (GUESSES_AT_ONCE - 1)) <= now,
-            None => self.0.len() < GUESSERS_MAX,
+        match self.taken.get(from) {
+            Some(bucket) => bucket.opens_at(self.microseconds * (self.at_once - 1)) <= now,
+            None => self.taken.len() < RATIONED_MAX,
         }
     }
 
-    /// One was none.
-    pub(super) fn note_wrong(&mut self, from: K, now: Moment) {
-        self.0.entry(from).or_default().take(now, GUESS_MICROSECONDS);
+    /// There was one.
+    pub(super) fn take(&mut self, from: K, now: Moment) {
+        self.taken.entry(from).or_default().take(now, self.microseconds);
     }
 }
 
@@ -262,13 +276,13 @@ mod tests {
 
     #[test]
     fn wrong_tokens_are_rationed_by_address_and_their_memory_is_bounded() {
-        let (mut guesses, begun) = (Guesses::default(), 1_000_000_000);
-        let tried = |guesses: &mut Guesses<IpAddr>, from: u32, now: u64| {
+        let (mut guesses, begun) = (Ration::of_guesses(), 1_000_000_000);
+        let tried = |guesses: &mut Ration<IpAddr>, from: u32, now: u64| {
             (0..10_000)
                 .filter(|_| {
-                    let may = guesses.may_try(&address(from), Moment(now));
+                    let may = guesses.may_take(&address(from), Moment(now));
                     if may {
-                        guesses.note_wrong(address(from), Moment(now));
+                        guesses.take(address(from), Moment(now));
                     }
                     may
                 })
@@ -278,13 +292,13 @@ mod tests {
         assert_eq!(tried(&mut guesses, 1, begun + 60_000_000), 10, "ten a minute later");
         assert_eq!(tried(&mut guesses, 2, begun), 20, "another address has its own");
         for from in 0..10_000 {
-            if guesses.may_try(&address(from), Moment(begun)) {
-                guesses.note_wrong(address(from), Moment(begun));
+            if guesses.may_take(&address(from), Moment(begun)) {
+                guesses.take(address(from), Moment(begun));
             }
         }
-        assert_eq!(guesses.0.len(), GUESSERS_MAX);
-        assert!(!guesses.may_try(&address(20_000), Moment(begun)));
-        assert!(guesses.may_try(&address(20_000), Moment(begun + 3_600_000_000)), "they are forgotten");
+        assert_eq!(guesses.taken.len(), RATIONED_MAX);
+        assert!(!guesses.may_take(&address(20_000), Moment(begun)));
+        assert!(guesses.may_take(&address(20_000), Moment(begun + 3_600_000_000)), "they are forgotten");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::access::{Door, May, Newcomer, Right, See};
 use super::connection::Caller;
 use super::error::ApiError;
 use super::extract::{Body, Path, Query};
+use super::install::Reached;
 use super::sessions::{self, Cookie};
 use super::{Answer, Created};
 use crate::wire::api::{ErrorBody, ErrorCode};
@@ -92,6 +93,12 @@ impl Part for Newcomer {
 /// The server itself puts it there.
 impl Part for Extension<Caller> {
     fn outline(_: &mut Outline) {}
+}
+
+impl Part for Reached {
+    fn outline(outline: &mut Outline) {
+        outline.fails(&[ErrorCode::InvalidArgument]);
+    }
 }
 
 impl<T: ToSchema> Part for Query<T> {
@@ -187,6 +194,7 @@ macro_rules! described {
 described!(A);
 described!(A, B);
 described!(A, B, C);
+described!(A, B, C, D);
 
 /// The methods of one path.
 #[derive(Default)]

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use super::Shared;
 use super::blocking::Pool;
 use super::error::ApiError;
-use super::network::Guesses;
+use super::network::Ration;
 use crate::machine::bucket::Bucket;
 use crate::store::{PASSWORD_HASH_BYTES, PASSWORD_SALT_BYTES, Proof, StoredPassword};
 use crate::wire::api::{ErrorCode, PASSWORD_BYTES_MAX, PASSWORD_CHARACTERS_MIN};
@@ -46,7 +46,7 @@ pub(super) struct Passwords {
     /// One thread, whose turn it is.
     turn: Pool,
     places: Semaphore,
-    accounts: Mutex<Guesses<String>>,
+    accounts: Mutex<Ration<String>>,
     all: Mutex<Bucket>,
 }
 
@@ -55,20 +55,20 @@ impl Passwords {
         Self {
             turn: Pool::new(1),
             places: Semaphore::new(WAITING_MAX),
-            accounts: Mutex::default(),
+            accounts: Mutex::new(Ration::of_guesses()),
             all: Mutex::default(),
         }
     }
 
     /// Whether another password for this user is looked at, by all that were wrong before.
     fn may_try(&self, user: &String, now: Moment) -> bool {
-        self.accounts.lock().may_try(user, now)
+        self.accounts.lock().may_take(user, now)
             && self.all.lock().opens_at(WRONG_MICROSECONDS * (WRONG_AT_ONCE - 1)) <= now
     }
 
     /// One was wrong.
     fn note_wrong(&self, user: String, now: Moment) {
-        self.accounts.lock().note_wrong(user, now);
+        self.accounts.lock().take(user, now);
         self.all.lock().take(now, WRONG_MICROSECONDS);
     }
 
@@ -163,14 +163,14 @@ fn too_many() -> ApiError {
 /// Whether another proof of somebody at this address is looked at.
 pub(super) fn may_try_from(shared: &Shared, address: Option<IpAddr>) -> Result<(), ApiError> {
     let now = shared.context.clock.moment();
-    let may = address.is_none_or(|address| shared.guesses.lock().may_try(&address, now));
+    let may = address.is_none_or(|address| shared.guesses.lock().may_take(&address, now));
     if may { Ok(()) } else { Err(too_many()) }
 }
 
 /// One from there was none.
 pub(super) fn note_wrong_from(shared: &Shared, address: Option<IpAddr>) {
     if let Some(address) = address {
-        shared.guesses.lock().note_wrong(address, shared.context.clock.moment());
+        shared.guesses.lock().take(address, shared.context.clock.moment());
     }
 }
 

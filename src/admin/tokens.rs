@@ -1,12 +1,15 @@
 //! Join tokens.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::http::StatusCode;
 
 use super::access::{Admit, May};
 use super::error::ApiError;
 use super::extract::{Body, Path, Query, page};
-use super::{AdminContext, Answer, Created};
+use super::install::{self, Reached};
+use super::{AdminContext, Answer, Created, Shared};
 use crate::store::{self, StoreError, query};
 use crate::wire::api::{
     CreatedToken, NewToken, Page, PageQuery, RE_ENROLMENT_TTL_SECONDS_DEFAULT, ReEnrolment,
@@ -18,6 +21,7 @@ use crate::wire::token::JoinToken;
 
 pub(super) async fn create(
     May { shared, scope, .. }: May<Admit>,
+    reached: Reached,
     Body(new): Body<NewToken>,
 ) -> Created<CreatedToken> {
     let ttl_seconds = checked_ttl(new.ttl_seconds, TOKEN_TTL_SECONDS_DEFAULT)?;
@@ -32,12 +36,13 @@ pub(super) async fn create(
         let new = store::NewToken { group, uses_max, names, approval, ..with_life(context, ttl_seconds) };
         made(context, new)
     };
-    Ok((StatusCode::CREATED, Json(shared.run(make).await?)))
+    created(&shared, reached, shared.run(make).await?).await
 }
 
 /// A token with which another machine takes the device's record over.
 pub(super) async fn re_enrol(
     May { shared, scope, .. }: May<Admit>,
+    reached: Reached,
     Path(name): Path<String>,
     Body(asked): Body<ReEnrolment>,
 ) -> Created<CreatedToken> {
@@ -46,7 +51,16 @@ pub(super) async fn re_enrol(
         let device = Some(scope.device(&context.store.reader()?, &name)?);
         made(context, store::NewToken { device, uses_max: 1, ..with_life(context, ttl_seconds) })
     };
-    Ok((StatusCode::CREATED, Json(shared.run(make).await?)))
+    created(&shared, reached, shared.run(make).await?).await
+}
+
+/// The answer, with the line that uses the token.
+async fn created(shared: &Arc<Shared>, reached: Reached, made: CreatedToken) -> Created<CreatedToken> {
+    let (install, install_hint) = match install::line(shared, reached, &made.token).await {
+        Ok(line) => (Some(line), None),
+        Err(hint) => (None, Some(hint)),
+    };
+    Ok((StatusCode::CREATED, Json(CreatedToken { install, install_hint, ..made })))
 }
 
 fn checked_ttl(seconds: Option<u64>, default: u64) -> Result<u64, ApiError> {
@@ -71,7 +85,7 @@ fn made(context: &AdminContext, new: store::NewToken) -> Result<CreatedToken, Ap
     let made = context.store.devices().create_token(new)?;
     let server_certificate = context.certificates.hash();
     let token = JoinToken { id: made.token.id, secret: made.secret, server_certificate }.to_string();
-    Ok(CreatedToken { info: made.token, token })
+    Ok(CreatedToken { info: made.token, token, install: None, install_hint: None })
 }
 
 pub(super) async fn list(

@@ -117,16 +117,18 @@ fn address(shared: &Shared) -> Result<SocketAddr, ApiError> {
     })
 }
 
+/// The machine's name.
+pub(super) fn own_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// The link. The host is the machine's name when the server listens at all its addresses; who asks by another
 /// name puts that in.
 fn link(context: &AdminContext, address: SocketAddr, made: store::MadeLink) -> UserLink {
     let server_certificate = context.certificates.hash();
     let text = LinkText { user: made.id, secret: made.secret, server_certificate };
     let host = match address.ip() {
-        ip if ip.is_unspecified() => {
-            let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-            format!("{name}:{}", address.port())
-        }
+        ip if ip.is_unspecified() => format!("{}:{}", own_name(), address.port()),
         _ => address.to_string(),
     };
     UserLink { info: made.user, link: format!("https://{host}/welcome#{text}") }

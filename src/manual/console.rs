@@ -22,7 +22,7 @@
 //! | policies | the settings of each group, as JSON, with locks; *Preview* says which devices would have other settings, and how they differ, before anything is saved (`musterctl policy set --dry-run`); the versions of each, what differs between two, and the way back to one |
 //! | tasks | make one for a filter, follow its runs, see their output, cancel it |
 //! | events | by device, severity, since and until; new ones appear by themselves, through restarts of the server as well, 50 at most each half second: a row says how many more came |
-//! | access | users, API tokens, join tokens; who one is |
+//! | access | users, API tokens, join tokens, with the line that installs and enrols a device; who one is |
 //! | audit | each change that was made or refused; its chain can be checked |
 //! | server | links, event log, database, backups, limits, certificate and the steps of its rotation (`musterctl certificate`) |
 //! | API | the API, from its own description: operations, what each takes and answers, an example; at the foot of each page |

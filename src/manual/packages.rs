@@ -1,8 +1,41 @@
 //! Packages: muster without a compiler on the machine that it runs on.
 //!
+//! # One line
+//!
+//! On the server: the port for administrators ([`administration`](super::administration), *From elsewhere*),
+//! a user, and agents in `/usr/share/musterd/agents` (`[admin] agents`), one file for each kind of machine:
+//! `muster-agent-x86_64`, `muster-agent-aarch64`, `muster-agent-armv7`. The package `musterd-agents` puts
+//! them there; `tools/package/static` builds them. Then `musterctl token create`, and the page *Access*
+//! of the console, show what to paste into a shell of root on a device:
+//!
+//! ```text
+//! curl -fsS --tlsv1.3 -k --pinnedpubkey 'sha256//…;sha256//…' 'https://muster.example.org:13001/install' | MUSTER_TOKEN=muster1-… sh
+//! ```
+//!
+//! It fetches the agent for the machine, installs it as a service (*By hand*), enrols the device and starts
+//! it: on any Linux with systemd, OpenRC or procd, whatever its C library, with curl, or with GNU wget where
+//! that takes `--pinnedpubkey`. `sh -s -- --name kiosk-17` gives options to `muster-agent enroll`; as the
+//! first, `--root DIR` installs into a tree. A failure before the device is enrolled leaves nothing behind.
+//!
+//! - Nothing is trusted at first sight. The line pins the keys of the port, and curl holds to a pin under
+//!   `-k` as well: `-k` leaves out authorities alone. The script fetches the agent with the same pin, and
+//!   runs it only when its SHA-256 is the one that the script names. The token names the server's
+//!   certificate for the enrolment.
+//! - Half a script does nothing. The token is no argument of a program, which others could read; the shell's
+//!   history has it, when it has been used.
+//! - The line works as long as its token, unless the keys change before. The pinned ones are the server's
+//!   own, for which there is no date, with the next one once that is prepared; that of the certificate for
+//!   browsers, for programs whose TLS has no Ed25519; or that of the files that `[admin]` or `[tls]` names.
+//!   So a line that was made between `certificate prepare` and `certificate switch` outlives the rotation.
+//!   One from before needs a new line after the switch, one under `certificate rotate-secret` after the next
+//!   restart, and one that pins files when they are renewed with another key (certbot: `--reuse-key`).
+//! - Script and agents are no secret, and nobody signs in for them: `GET /install`, and `GET
+//!   /install/agent/SHA256`, of which caches may keep a copy for ever. They are rationed
+//!   ([`security`](super::security), *Limits*).
+//!
 //! # Debian
 //!
-//! `tools/package/deb` builds three packages into `target/package`, on a Debian with Rust, a C compiler and
+//! `tools/package/deb` builds these packages into `target/package`, on a Debian with Rust, a C compiler and
 //! dpkg-dev; any machine of that architecture installs them with `apt install ./NAME.deb`.
 //!
 //! | package | has |
@@ -10,6 +43,7 @@
 //! | `musterd` | the server; its unit, enabled and started at once; its user `muster`; `/etc/muster/musterd.toml`; dashboards and alert rules among its examples |
 //! | `muster-agent` | the agent; its unit, enabled, which does nothing until the device is enrolled; that for devices that sleep; `/etc/muster/muster-agent.toml` |
 //! | `muster-tools` | `musterctl`, `muster-load` |
+//! | `musterd-agents` | the agents of `tools/package/static` that are there, for the server to offer (*One line*) |
 //!
 //! Each has the man pages and the completions of its programs. Files below `/etc` are Debian's conffiles:
 //! an upgrade keeps what was changed there. An upgrade restarts server and agent behind the new program;

@@ -484,11 +484,12 @@ impl Config {
         note!(data_directory, "server.data_directory", needs_restart);
         note!(listen, "server.listen", needs_restart);
         note!(udp, "server.udp", needs_restart);
-        note!(host_names, "server.host_names", applied);
+        note!(host_names, "server.host_names", needs_restart);
         note!(reactors, "server.reactors", needs_restart);
         note!(workers, "server.workers", needs_restart);
         note!(admin.socket, "admin.socket", needs_restart);
         note!(admin.listen, "admin.listen", needs_restart);
+        note!(admin.agents, "admin.agents", needs_restart);
         note!(admin.certificate, "admin.certificate", applied);
         note!(admin.key, "admin.key", applied);
         note!(admin.openid, "admin.openid", needs_restart);
@@ -522,7 +523,6 @@ impl Config {
     #[must_use]
     pub fn reloaded(&self, new: &Self) -> Self {
         Self {
-            host_names: new.host_names.clone(),
             links: new.links.clone(),
             sync: new.sync.clone(),
             identity: new.identity.clone(),

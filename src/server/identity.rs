@@ -488,7 +488,6 @@ impl Identity {
     }
 
     /// The certificates that devices store, DER, the current one first.
-    #[cfg(any(test, feature = "internals"))]
     #[must_use]
     pub fn pins(&self) -> Vec<Vec<u8>> {
         self.current().pins.clone()

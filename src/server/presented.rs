@@ -163,6 +163,12 @@ impl Presented {
         self.administrators.clone()
     }
 
+    /// The certificates that administrators are shown: to those who read its signatures the first, to others
+    /// the second.
+    pub(super) fn shown_to_administrators(&self) -> [Vec<u8>; 2] {
+        self.administrators.certificates()
+    }
+
     /// The server's own key has changed: it vouches anew.
     pub(super) fn refresh(&self) -> Result<(), TlsFilesError> {
         self.state.lock().iter().try_for_each(|state| self.show(state, state.read.as_ref()))

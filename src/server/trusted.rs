@@ -15,6 +15,7 @@ use crate::wire::api::{
     CertificateChange, CertificateStage, CertificateStatus, CertificateStep, MISSING_NAMES_MAX,
     READY_PERCENT_DEFAULT, RecoveryKey, Timestamp,
 };
+use crate::wire::certificate::key_hash;
 use crate::wire::event::Severity;
 use crate::wire::id::CertificateHash;
 use crate::wire::time::WallTime;
@@ -135,6 +136,15 @@ fn recovery_of(facts: &TrustFacts) -> &[u64] {
 impl Certificates for Trusted {
     fn hash(&self) -> CertificateHash {
         self.identity.certificate_hash()
+    }
+
+    fn key_pins(&self) -> Vec<[u8; 32]> {
+        let shown = self.presented.shown_to_administrators();
+        let next = self.identity.trust_facts().next;
+        // A certificate of files stays when the server's own key is another.
+        let pins = self.identity.pins();
+        let next = pins.iter().filter(|pin| Some(CertificateHash::of(pin)) == next);
+        shown.iter().chain(next).filter_map(|certificate| key_hash(certificate)).collect()
     }
 
     fn stage(&self) -> CertificateStage {

@@ -4,6 +4,8 @@
 use aws_lc_rs::signature;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "server")]
+use super::id::CertificateHash;
 use super::id::DeviceId;
 use super::named::named;
 use super::time::WallTime;
@@ -136,6 +138,13 @@ fn parts(certificate: &[u8]) -> Option<Parts<'_>> {
 #[must_use]
 pub fn public_key_info(certificate: &[u8]) -> Option<&[u8]> {
     parts(certificate).map(|parts| parts.key_info)
+}
+
+/// SHA-256 of that, as other programs pin keys (RFC 7469 section 2.4). `None`: it is no certificate.
+#[cfg(feature = "server")]
+#[must_use]
+pub fn key_hash(certificate: &[u8]) -> Option<[u8; 32]> {
+    public_key_info(certificate).map(|info| CertificateHash::of(info).0)
 }
 
 /// The public key of a certificate when it is an Ed25519 key: 32 bytes.

@@ -311,6 +311,7 @@ fn tokens_are_made_shown_once_and_withdrawn() {
     let server = AdminServer::start();
     let made = post(&server, "/access", &[("action", "join"), ("uses", "3"), ("approval", "on")]);
     made.shows("It is shown this once:");
+    made.shows("For one line that installs the agent, set listen in [admin]");
     let made =
         post(&server, "/access", &[("action", "api"), ("name", "anna"), ("role", "reader"), ("ttl", "8h")]);
     made.shows("musterctl api-token create anna --role reader");

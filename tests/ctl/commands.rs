@@ -32,6 +32,12 @@ fn a_token_is_made_listed_and_revoked() {
     let token = text.out.lines().next().unwrap();
     let advice = "muster-agent enroll --server HOST --token-file -";
     assert!(text.out.lines().any(|line| line.trim() == advice), "{}", text.out);
+    assert!(
+        text.out.contains("\nFor one line that installs the agent, set listen in [admin]"),
+        "{}",
+        text.out
+    );
+    assert_eq!((&made["install"], made["install_hint"].is_string()), (&serde_json::Value::Null, true));
     // Neither the process list nor the shell's history gets to know it.
     assert_eq!(text.out.matches(token).count(), 1, "{}", text.out);
 }

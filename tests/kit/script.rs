@@ -204,6 +204,10 @@ impl Certificates for OneCertificate {
         CertificateHash([0xab; 32])
     }
 
+    fn key_pins(&self) -> Vec<[u8; 32]> {
+        vec![[0xcd; 32]]
+    }
+
     fn stage(&self) -> CertificateStage {
         CertificateStage::Current
     }

@@ -150,7 +150,7 @@ fn only_the_server_that_the_token_names_is_spoken_to_and_a_rotation_is_followed(
 }
 
 /// Writes a certificate with its key, and another certificate behind it; both of them, DER.
-fn write_files(directory: &Path) -> [Vec<u8>; 2] {
+pub(crate) fn write_files(directory: &Path) -> [Vec<u8>; 2] {
     use std::os::unix::fs::PermissionsExt as _;
     let made =
         [(); 2].map(|()| rcgen::generate_simple_self_signed(["muster.example.org".to_owned()]).unwrap());

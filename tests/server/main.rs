@@ -7,6 +7,7 @@ mod command_line;
 mod damage;
 mod event_rate;
 mod greedy_peers;
+mod install;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod limits;

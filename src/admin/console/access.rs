@@ -58,12 +58,10 @@ async fn changed(api: &Api, fields: &Fields) -> Result<Done, ErrorDetail> {
                 approval: !fields.get("approval").is_empty(),
             };
             let made: CreatedToken = api.post("/v1/tokens", &new).await?;
-            Ok(Done::Made(secret(
-                "A join token",
-                "musterctl token create",
-                made.token,
-                Cell::when(made.info.expires_at),
-            )))
+            let line = to_paste(&made);
+            let until = Cell::when(made.info.expires_at);
+            let page = secret("A join token", "musterctl token create", made.token, until);
+            Ok(Done::Made(page.with_all(line)))
         }
         "api" => {
             let role = fields.parsed::<Role>("role")?.ok_or_else(|| invalid("choose a role"))?;
@@ -110,6 +108,18 @@ fn secret(title: &str, command: &str, token: String, until: Cell) -> Page {
         .with(Part::text("It is shown this once:"))
         .with(Part::Written(token))
         .with(Part::Facts(vec![("Good until", until)]))
+}
+
+/// The line that installs and enrols a device with a token.
+pub(super) fn to_paste(made: &CreatedToken) -> Vec<Part> {
+    match (&made.install, &made.install_hint) {
+        (Some(line), _) => vec![
+            Part::heading("On a device that has no agent yet"),
+            Part::text("Paste this into a shell of root there: it installs the agent and enrols it."),
+            Part::ToCopy(line.clone()),
+        ],
+        (None, hint) => hint.iter().map(|hint| Part::text(hint.as_str())).collect(),
+    }
 }
 
 /// Asks before something of a user ends.

@@ -7,7 +7,7 @@ use super::api::Api;
 use super::form::{Fields, Form, Sent, invalid};
 use super::page::{Answer, Cell, Page, Part, Plot, Table, see};
 use super::selection::{called, interval};
-use super::{devices, events, policies, said};
+use super::{access, devices, events, policies, said};
 use crate::fleet::why::shell_word;
 use crate::wire::api::device_table::{NOTHING_THERE, duration, or_nothing};
 use crate::wire::api::quantity::quantity;
@@ -97,6 +97,7 @@ fn token(made: &CreatedToken) -> Page {
         .with(Part::text("One machine takes the device's record over with it. It is shown this once:"))
         .with(Part::Written(made.token.clone()))
         .with(Part::Facts(vec![("Good until", Cell::when(made.info.expires_at))]))
+        .with_all(access::to_paste(made))
 }
 
 async fn page(api: &Api, device: &str, fields: &Fields, wrong: Option<ErrorDetail>) -> Answer {

@@ -146,6 +146,8 @@ pub(super) enum Part {
     Notice(String),
     /// A text as it was written.
     Written(String),
+    /// The same, to be copied; one on a page.
+    ToCopy(String),
     Facts(Vec<(&'static str, Cell)>),
     Tiles(Vec<Tile>),
     Table(Table),

@@ -46,7 +46,7 @@ pub(super) fn run(client: &mut Client, output: &mut Output, command: TokenComman
     }
 }
 
-/// Shows a token that was just made: first and alone in its line, as it is what is copied.
+/// Shows a token that was just made: first and alone in its line, for those who pass it on to a program.
 pub(super) fn show(output: &mut Output, created: &CreatedToken, what: &str) -> Result<(), Failure> {
     output.line(&created.token)?;
     output.line(&format!(
@@ -54,7 +54,15 @@ pub(super) fn show(output: &mut Output, created: &CreatedToken, what: &str) -> R
          muster-agent enroll --server HOST --token-file -",
         time(created.info.expires_at),
         created.info.id,
-    ))
+    ))?;
+    match (&created.install, &created.install_hint) {
+        (Some(line), _) => output.line(&format!(
+            "\nA device that has no agent yet gets it with this line, pasted into a shell of root (any Linux with systemd, OpenRC \
+             or procd). It works as long as the token, unless the server's keys change before:\n\n{line}"
+        )),
+        (None, Some(hint)) => output.line(&format!("\n{hint}")),
+        (None, None) => Ok(()),
+    }
 }
 
 /// Which devices may use it.

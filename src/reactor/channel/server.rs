@@ -50,7 +50,7 @@ pub struct ServerTls {
 pub struct AdminTls {
     config: Arc<ServerConfig>,
     shown: Arc<Shown>,
-    to_browsers: CertificateHash,
+    to_browsers: Arc<CertifiedKey>,
 }
 
 #[cfg(feature = "server")]
@@ -73,7 +73,13 @@ impl AdminTls {
     /// SHA-256 of the certificate that browsers are shown while the other is one of Ed25519.
     #[must_use]
     pub fn to_browsers(&self) -> CertificateHash {
-        self.to_browsers
+        CertificateHash::of(first(&self.to_browsers))
+    }
+
+    /// The certificates that are shown, DER: to most, and to those who can't read the signatures of its key.
+    #[must_use]
+    pub fn certificates(&self) -> [Vec<u8>; 2] {
+        [first(&self.shown.0.read()), first(&self.to_browsers)].map(<[u8]>::to_vec)
     }
 }
 
@@ -107,6 +113,12 @@ impl ResolvesServerCert for ShownToAdministrators {
         let is_read = shown.key.choose_scheme(client_hello.signature_schemes()).is_some();
         Some(if is_read { shown } else { self.to_browsers.clone() })
     }
+}
+
+/// The certificate itself, without what vouches for it.
+#[cfg(feature = "server")]
+fn first(certified: &CertifiedKey) -> &[u8] {
+    certified.cert.first().map_or(&[], |certificate| certificate)
 }
 
 fn certified(chain: Vec<Vec<u8>>, private_key: &[u8]) -> Result<Arc<CertifiedKey>, ChannelError> {
@@ -180,18 +192,20 @@ impl ServerTls {
         of_browsers: Vec<u8>,
         private_key: &[u8],
     ) -> Result<AdminTls, ChannelError> {
-        let hash = CertificateHash::of(&of_browsers);
         let to_browsers = certified(vec![of_browsers], private_key)?;
         let shown = Arc::new(Shown(RwLock::new(self.shown.0.read().clone())));
         let mut config = ServerConfig::builder_with_provider(signature::provider())
             .with_protocol_versions(&[&version::TLS13])
             .map_err(|error| ChannelError::Configuration(error.to_string()))?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(ShownToAdministrators { shown: shown.clone(), to_browsers }));
+            .with_cert_resolver(Arc::new(ShownToAdministrators {
+                shown: shown.clone(),
+                to_browsers: to_browsers.clone(),
+            }));
         config.alpn_protocols = vec![super::HTTP_2.to_vec(), super::HTTP.to_vec()];
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(AdminTls { config: Arc::new(config), shown, to_browsers: hash })
+        Ok(AdminTls { config: Arc::new(config), shown, to_browsers })
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {

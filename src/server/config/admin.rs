@@ -9,10 +9,16 @@ use super::{Config, TlsConfig};
 use crate::admin::listen::bound_as;
 use crate::admin::openid::OpenIdConfig;
 use crate::configuration::{self, ConfigError, Source, address};
-use crate::paths::{PathProblem, check_file, check_private, check_socket, check_socket_length};
+use crate::paths::{
+    PathProblem, check_file, check_private, check_readable, check_socket, check_socket_length,
+};
 
 /// The port of administrators, when an address names none.
 const ADMIN_PORT: u16 = 13_001;
+
+/// Directory of the agents that are offered to devices, when the configuration leaves it out: where a package
+/// puts them.
+const AGENTS_DEFAULT: &str = "/usr/share/musterd/agents";
 
 /// Name of the administration socket in messages, when the configuration leaves it out.
 const DEFAULT_SOCKET_SETTING: &str = "admin.socket (left out: in the data directory)";
@@ -28,6 +34,9 @@ pub struct AdminConfig {
     /// user; `None`: none.
     #[serde(deserialize_with = "address::<ADMIN_PORT, _, _>")]
     pub listen: Option<SocketAddr>,
+    /// Directory of the agents that devices may fetch at `listen`; `None`: where a package puts them.
+    #[serde(deserialize_with = "configuration::path")]
+    pub agents: Option<PathBuf>,
     /// PEM file of the certificate that administrators are shown, and those that lead to its authority;
     /// `None`: that of `[tls]`, or the server's own.
     #[serde(deserialize_with = "configuration::path")]
@@ -45,6 +54,13 @@ impl AdminConfig {
     pub fn tls(&self) -> TlsConfig {
         TlsConfig { certificate: self.certificate.clone(), key: self.key.clone() }
     }
+
+    /// Directory of the agents that devices may fetch.
+    #[must_use]
+    pub fn agents(&self) -> PathBuf {
+        self.agents.clone().unwrap_or_else(|| AGENTS_DEFAULT.into())
+    }
+
     /// Checks settings against each other.
     pub(super) fn check(&self, source: Source<'_>) -> Result<(), ConfigError> {
         self.tls().check("admin", source)?;
@@ -58,6 +74,7 @@ impl AdminConfig {
     /// Faults of the files that are named, which are looked at now.
     pub(super) fn problems(&self) -> Vec<PathProblem> {
         let mut problems = self.tls().problems("admin");
+        problems.extend(self.agents.as_deref().and_then(|path| check_readable("admin.agents", path).err()));
         if self.openid.is_on() {
             let openid = &self.openid;
             problems.extend(check_file("admin.openid.ca", &openid.ca).err());

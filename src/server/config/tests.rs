@@ -55,6 +55,7 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
         !config.host_names.is_empty()
             && config.admin.socket.is_some()
             && config.admin.listen.is_some()
+            && config.admin.agents.is_some()
             && config.admin.openid.is_on()
             && config.admin.openid.client_secret_file.is_some()
             && config.reactors.is_some()

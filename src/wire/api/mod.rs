@@ -27,6 +27,8 @@
 //! | `GET /v1/certificate` | | [`CertificateStatus`] |
 //! | `POST /v1/certificate` | [`CertificateChange`] | [`CertificateStatus`] |
 //! | `POST /v1/recovery-key` | | [`RecoveryKey`] |
+//! | `GET /install` | | the script that installs the agent; without signing in, as the next one |
+//! | `GET /install/agent/{sha256}` | | an agent, by the SHA-256 of its content |
 //! | `POST /v1/tokens` | [`NewToken`] | [`CreatedToken`] |
 //! | `GET /v1/tokens` | [`PageQuery`] | [`Page`] of [`Token`] |
 //! | `DELETE /v1/tokens/{id}` | | [`Token`] |

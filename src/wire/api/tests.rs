@@ -33,6 +33,8 @@ fn a_token_that_was_made_is_flat_and_its_debug_keeps_the_secret() {
             approval: false,
         },
         token: "muster1-secret".into(),
+        install: Some("… | MUSTER_TOKEN=muster1-secret sh".into()),
+        install_hint: None,
     };
     let json = serde_json::to_value(&created).unwrap();
     assert_eq!(json["id"], "0000000000000007");

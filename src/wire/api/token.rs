@@ -116,6 +116,13 @@ pub struct CreatedToken {
     pub info: Token,
     /// The text to hand to the devices, secret included: shown this once.
     pub token: String,
+    /// A line to paste into a shell of root on a device: installs the agent and enrols it with this token.
+    /// null: `install_hint` says what is missing.
+    #[serde(default)]
+    pub install: Option<String>,
+    /// Advice how to get such a line; null: there is one.
+    #[serde(default)]
+    pub install_hint: Option<String>,
 }
 
 impl std::fmt::Debug for CreatedToken {
