@@ -45,6 +45,15 @@ pub enum SlotError {
     TooLarge(usize),
 }
 
+impl SlotError {
+    /// Whether it passes when there is room on the medium.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        let kind = if let Self::Io(_, error) = self { error.kind() } else { io::ErrorKind::Other };
+        matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// Two slots of one name.
 #[derive(Debug, Clone)]
 pub struct AbSlots {

@@ -120,7 +120,9 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
         let unconfirmed = std::collections::VecDeque::new();
         let mut spool = Self { queues, quotas, store, state, read_through: None, unconfirmed };
         if stored.is_none() {
-            // The epoch must be on the disk before an event that counts under it leaves.
+            // The epoch must be on the disk before an event that counts under it leaves. Once in each slot:
+            // they are written over from then on, also when there is no room for another file.
+            spool.store.write(&spool.state)?;
             spool.store.write(&spool.state)?;
         }
         spool.finish_drop(now)?;
@@ -244,7 +246,9 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
             std::array::from_fn(|index| self.queues[index].confirmed_before(sequence));
         if positions.iter().any(Option::is_some) {
             // Before a segment goes, what it says of the highest number is on the disk elsewhere.
-            self.store.write(&self.state)?;
+            if !self.store_if_room()? {
+                return Ok(());
+            }
             for (queue, position) in self.queues.iter_mut().zip(positions) {
                 if let Some(position) = position {
                     queue.delete_before(position).map_err(failed)?;
@@ -287,7 +291,18 @@ impl<S: Storage, T: StateStore> Spool<S, T> {
     /// When the disk fails.
     pub fn close(&mut self) -> Result<(), SpoolError> {
         self.flush()?;
-        Ok(self.store.write(&self.state)?)
+        self.store_if_room().map(drop)
+    }
+
+    /// Stores what may be stored later as well. Whether there was room for it.
+    fn store_if_room(&mut self) -> Result<bool, SpoolError> {
+        match self.store.write(&self.state) {
+            Err(error) if error.is_no_room() => {
+                log::warn!("{error}: what the server has of the spool stays in it until there is room");
+                Ok(false)
+            }
+            written => Ok(written.map(|()| true)?),
+        }
     }
 
     /// Changes the quotas, mildest severity first. Events that are above a lower one go with the next one

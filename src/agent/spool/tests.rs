@@ -1,6 +1,7 @@
 use std::cell::Cell;
 use std::io;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -171,6 +172,49 @@ fn events_come_back_in_order_whatever_their_severity_and_after_a_restart() {
     assert_eq!((spool.epoch(), spool.highest_sequence()), (Epoch(7), 40));
     assert_eq!(read_all(&mut spool), expected);
     assert_eq!(spool.append(Severity::Info, b"x", NOW).unwrap(), 41);
+}
+
+/// The state on a disk that is full at times.
+struct OnFullDisk(StateFile, Rc<Cell<bool>>);
+
+impl StateStore for OnFullDisk {
+    fn read(&self) -> Result<Option<SpoolState>, SlotError> {
+        self.0.read()
+    }
+
+    fn write(&mut self, state: &SpoolState) -> Result<(), SlotError> {
+        if self.1.get() {
+            return Err(SlotError::Io("state.b".into(), io::ErrorKind::StorageFull.into()));
+        }
+        self.0.write(state)
+    }
+}
+
+#[test]
+fn without_room_for_its_state_the_spool_keeps_what_was_confirmed_until_there_is_some() {
+    let directory = directory();
+    let is_full = Rc::new(Cell::new(false));
+    let storages =
+        Severity::ALL.map(|severity| FileStorage::open(&directory.path().join(severity.name())).unwrap());
+    let state = OnFullDisk(StateFile::new(directory.path()), Rc::clone(&is_full));
+    let mut spool = Spool::open(storages, state, [4 * TWO_SEGMENTS; SEVERITIES], Epoch(7), NOW).unwrap();
+    assert!(
+        ["state.a", "state.b"].iter().all(|slot| directory.path().join(slot).exists()),
+        "both from the start"
+    );
+    for _ in 0..100 {
+        spool.append(Severity::Error, &[1; BODY_BYTES], NOW).unwrap();
+        spool.flush().unwrap();
+        spool.prepare(NOW).unwrap();
+    }
+    let bytes = spool.bytes();
+    is_full.set(true);
+    spool.forget_through(99).unwrap();
+    spool.close().unwrap();
+    assert_eq!(spool.bytes(), bytes);
+    is_full.set(false);
+    spool.forget_through(100).unwrap();
+    assert!(spool.bytes() < bytes);
 }
 
 #[test]
