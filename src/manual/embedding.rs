@@ -63,3 +63,32 @@
 //! signal, starts no program, reads no configuration and none of the system's package databases, ends no
 //! process, sets no panic hook and no logger: its lines go to that of the program (crate `log`), if it has
 //! one. Several agents may run in one process, each with a directory and a wake port of its own.
+//!
+//! # In C, and in whatever calls C
+//!
+//! `tools/ffi` is the same for C: `tools/ffi/muster.h`, fourteen functions, and a library of each kind.
+//!
+//! ```sh
+//! cargo build --profile dist -p muster-ffi
+//! cc -I tools/ffi -o heatpump tools/examples/heatpump.c target/dist/libmuster_embed.a -lpthread -ldl -lm
+//! ```
+//!
+//! `tools/examples/heatpump.c` is a heat pump, whole; `heatpump.py` is one by way of ctypes, with
+//! `libmuster_embed.so`. Texts have lengths; a result that is not `MUSTER_OK` has its words in
+//! `muster_agent_error`. No panic crosses: it is the result `MUSTER_PANIC`. In threads of the agent all
+//! signals are blocked: those are the program's, and a server that goes away raises no SIGPIPE.
+//! `muster_agent_free` returns when none of the program's functions is being called any more; tasks are told
+//! to end (`muster_task_is_cancelled`). A function that is C++ must not throw.
+//!
+//! # On a small device
+//!
+//! The example in C is held to this by its tests (`tools/ffi/tests/examples.rs`), as the agent of a heat pump
+//! with one writable directory of 8 MB:
+//!
+//! | | |
+//! |---|---|
+//! | private memory that was written to, after a day's syncs and 96 events | at most 4 MiB; 1.5 MiB on x86_64 |
+//! | writes to the medium on an idle day of 96 syncs | none |
+//! | the directory, with `spool_mebibytes` 1 | at most 4 MiB of events; the oldest of a severity go when its share is used up, and the server is told how many |
+//! | somebody else fills it | events are refused, with a reason; the device is served, and shown as failed: its disk is full. When there is room, events are taken again |
+//! | a kill or a power cut, wherever | each event for which `emit` returned arrives once; identity and state are the old or the new ones |

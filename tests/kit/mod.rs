@@ -17,6 +17,7 @@ pub(crate) mod provider;
 mod script;
 mod site;
 pub(crate) mod skip;
+mod small_disk;
 mod task_server;
 
 use std::time::{Duration, Instant};
@@ -29,11 +30,12 @@ pub(crate) use fixture::Fixture;
 pub(crate) use journal::{events_in, segments, stored, write_journal};
 pub(crate) use musterd::Musterd;
 pub(crate) use process::{
-    AGENT, MUSTERD, Running, SilentServer, SmallDisk, copy_directory, error_of, fail, free_udp_port,
-    musterctl, musterd, succeed,
+    AGENT, MUSTERD, Running, SilentServer, copy_directory, error_of, fail, free_udp_port, musterctl, musterd,
+    succeed,
 };
 pub(crate) use site::{Program, Site};
 pub(crate) use skip::skipped;
+pub(crate) use small_disk::SmallDisk;
 pub(crate) use task_server::TaskServer;
 
 /// Time of anything before a test gives up. Generous: the machine may be busy.

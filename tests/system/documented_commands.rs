@@ -11,10 +11,11 @@ use std::process::Command;
 
 use crate::kit::skipped;
 /// Commands that are not run here: how they begin, and why not.
-const NOT_RUN: [(&str, &str); 5] = [
+const NOT_RUN: [(&str, &str); 6] = [
     ("cargo build", "the programs of this build are installed"),
     ("cargo run --release -- demo", "continuous integration runs it"),
     ("cargo nextest run", "this is a test"),
+    ("cc -I tools/ffi", "tools/ffi/tests/examples.rs builds and runs it"),
     ("muster-load", "thousands of devices: tools/load/tests/load_tool.rs runs each command with a few"),
     ("tools/side-by-side", "needs three other servers, and minutes"),
 ];
