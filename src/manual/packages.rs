@@ -51,6 +51,18 @@
 //! leaves data and configuration. `apt purge` deletes both: with a server's data its key is gone, and
 //! devices accept no other unless there is a recovery key ([`operations`](super::operations)).
 //!
+//! # Other packages
+//!
+//! `tools/package/rpm DIRECTORY ARCHITECTURE` makes `muster-agent` for systems with RPM, with the same unit
+//! and configuration, of a program of `tools/package/static`. It is built in `.ci/run`, and was not installed
+//! on such a system yet.
+//!
+//! `tools/package/container/Containerfile` is an image of the server: the static `musterd` and `musterctl`,
+//! and nothing else. It was not built yet: there is no builder of images where muster is made.
+//!
+//! For FreeBSD and macOS there are service files, `tools/rc.d/muster-agent` and
+//! `tools/launchd/muster.agent.plist`, to be copied by hand; nobody has tried them.
+//!
 //! # One file for any Linux
 //!
 //! `tools/package/static x86_64`, `aarch64` or `armv7` builds programs that need no library of the system
@@ -115,5 +127,7 @@
 //! `tools/package/guest DIRECTORY` installs the packages in a Debian 12 of its own, in which a real systemd
 //! is the first process: a directory, and namespaces of this machine's kernel, without a network. It
 //! installs, enrols, runs a task as another user, gets an event, reloads, upgrades under a running task,
-//! reboots and powers off (the server is told which), removes and purges. `.ci/run` does so with the
+//! reboots and powers off (the server is told which). Then the machine, without the agent's package, becomes
+//! another device by the line that the server prints; that agent is upgraded by `muster-agent install` under
+//! a running task, and uninstalled. At last the packages are removed and purged. `.ci/run` does so with the
 //! programs of the tests. A boot from disk, and devices of its own, such a machine does not have.
