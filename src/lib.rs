@@ -1,6 +1,7 @@
 //! **muster**: a device-fleet administration server.
 //!
-//! A program embeds the server with `Server` and `Config`, and administers one with `Client`:
+//! A program embeds the server with `Server` and `Config`, administers one with `Client`, and embeds the
+//! agent with `Agent`; the handbook's chapter is [`manual::embedding`].
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -144,7 +145,9 @@ pub use client::{Address, AnswerPieces, Client, ClientError, Follow, Paged, Page
 #[cfg(feature = "server")]
 pub use server::config::{self, Config, ConfigError};
 #[cfg(feature = "server")]
-pub use server::{FailureWatch, ReactorWatch, Server, ServerError, ServerFailure};
+pub use server::{
+    Devices, EventSubscription, FailureWatch, ReactorWatch, Server, ServerError, ServerFailure,
+};
 pub use wire::api;
 #[cfg(feature = "agent")]
 pub use wire::{event::Severity, section::Condition};

@@ -57,7 +57,6 @@ impl IntoResponse for ApiError {
     }
 }
 
-#[cfg(feature = "console")]
 impl From<ApiError> for ErrorDetail {
     fn from(error: ApiError) -> Self {
         error.0

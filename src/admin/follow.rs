@@ -3,7 +3,7 @@
 //! One task a follower. It reads a batch from the log, hands it to the connection, and reads the next only
 //! when that was taken: a slow follower costs one batch of memory, however far behind it is.
 
-mod reader;
+pub(super) mod reader;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::access::{May, See};
 use super::connection::stopped;
-use super::context::AdminContext;
+use super::context::{AdminContext, EventLog};
 use super::error::ApiError;
 use super::events::{Filter, name_devices, wanted_device};
 use super::extract::{Query, bounded};
@@ -42,13 +42,7 @@ pub(super) async fn follow(
     let place = shared.capacity.follower()?;
     let (context, name) = (shared.context.clone(), asked.device);
     let device = shared.pool.run(move || wanted_device(&context, &scope, name)).await?;
-    let durable = shared.context.log.durable();
-    let from = asked.from.unwrap_or(durable);
-    if from > durable {
-        return Err(ApiError::invalid(format!(
-            "position {from} is beyond the journal's end at {durable}: is this the server that named it?"
-        )));
-    }
+    let from = begin(&*shared.context.log, asked.from)?;
     let filter = Filter { device, severity: asked.severity, ..Filter::default() };
     let (lines, answer) = lines::answer();
     let fed = feed(Arc::clone(&shared), Reader::new(filter, from, newest), lines);
@@ -57,6 +51,17 @@ pub(super) async fn follow(
         drop(place);
     });
     Ok(answer)
+}
+
+/// The position at which a follower begins.
+pub(super) fn begin(log: &dyn EventLog, from: Option<u64>) -> Result<u64, ApiError> {
+    let durable = log.durable();
+    match from {
+        Some(from) if from > durable => Err(ApiError::invalid(format!(
+            "position {from} is beyond the journal's end at {durable}: is this the server that named it?"
+        ))),
+        from => Ok(from.unwrap_or(durable)),
+    }
 }
 
 async fn feed(shared: Arc<Shared>, mut reader: Reader, lines: LinesSender) {

@@ -52,6 +52,7 @@ mod tasks;
 mod tokens;
 mod users;
 mod why;
+pub mod within;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -14,9 +14,9 @@ use super::lines::body_of;
 use super::why::record_of;
 use crate::fleet::filter::Filter;
 use crate::store::Moment;
-use crate::store::query::DeviceRow;
+use crate::store::query::{DeviceRow, PageRequest};
 use crate::wire::api::device_table::{HEADS, cells, csv_line};
-use crate::wire::api::{Device, DeviceQuery, Page};
+use crate::wire::api::{Device, DeviceQuery, DeviceSort, Page};
 
 /// Rows in one piece of a table: some hundred kilobytes.
 const PIECE_ROWS_MAX: usize = 2_048;
@@ -41,11 +41,18 @@ pub(super) async fn list(
 ) -> Answer<Page<Device>> {
     let page = page(asked.limit, asked.cursor)?;
     let (filter, sort) = (scope.filter(asked.filter.as_deref())?, asked.sort.unwrap_or_default());
-    let work = move |context: &AdminContext| {
-        let found = context.store.selection().page(&filter, sort, moment(context), &page)?;
-        Ok(found.map(|row| device(context, row)))
-    };
-    shared.answer(work).await
+    shared.answer(move |context| page_of(context, &filter, sort, &page)).await
+}
+
+/// A page of the devices that the filter lets through.
+pub(super) fn page_of(
+    context: &AdminContext,
+    filter: &Filter,
+    sort: DeviceSort,
+    page: &PageRequest,
+) -> Result<Page<Device>, ApiError> {
+    let found = context.store.selection().page(filter, sort, moment(context), page)?;
+    Ok(found.map(|row| device(context, row)))
 }
 
 /// All devices that the filter lets through, as a table. An answer that breaks off is not whole.

@@ -24,19 +24,21 @@ pub(super) async fn create(
     reached: Reached,
     Body(new): Body<NewToken>,
 ) -> Created<CreatedToken> {
+    let group = new.group.clone().unwrap_or_else(|| "/".into());
+    scope.group(&group)?;
+    created(&shared, reached, shared.run(move |context| make(context, new)).await?).await
+}
+
+/// Makes a token.
+pub(super) fn make(context: &AdminContext, new: NewToken) -> Result<CreatedToken, ApiError> {
     let ttl_seconds = checked_ttl(new.ttl_seconds, TOKEN_TTL_SECONDS_DEFAULT)?;
     let uses_max = new.uses.unwrap_or(1);
     if !(1..=TOKEN_USES_MAX).contains(&uses_max) {
         return Err(ApiError::invalid(format!("uses is {uses_max}, it must be from 1 to {TOKEN_USES_MAX}")));
     }
-    let (names, approval) = (new.names, new.approval);
     let group = new.group.unwrap_or_else(|| "/".into());
-    scope.group(&group)?;
-    let make = move |context: &AdminContext| {
-        let new = store::NewToken { group, uses_max, names, approval, ..with_life(context, ttl_seconds) };
-        made(context, new)
-    };
-    created(&shared, reached, shared.run(make).await?).await
+    let (names, approval) = (new.names, new.approval);
+    made(context, store::NewToken { group, uses_max, names, approval, ..with_life(context, ttl_seconds) })
 }
 
 /// A token with which another machine takes the device's record over.

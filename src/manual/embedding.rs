@@ -1,4 +1,4 @@
-//! muster within a program of your own: the agent in a device's firmware.
+//! muster within a program of your own: the agent in a device's firmware, the server in an appliance.
 //!
 //! # The agent
 //!
@@ -63,6 +63,48 @@
 //! signal, starts no program, reads no configuration and none of the system's package databases, ends no
 //! process, sets no panic hook and no logger: its lines go to that of the program (crate `log`), if it has
 //! one. Several agents may run in one process, each with a directory and a wake port of its own.
+//!
+//! # The server
+//!
+//! [`Server`](crate::Server) is `musterd` without command line, log and signals, in threads of its own:
+//!
+//! ```
+//! use std::time::Duration;
+//! use muster::api::{DeviceQuery, FollowLine, NewToken};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! let mut config = muster::Config::in_directory(directory.path());
+//! config.listen = "127.0.0.1:0".parse()?;
+//! let server = muster::Server::start(config)?;
+//! let token = server.create_token(NewToken { uses: Some(20), ..NewToken::default() })?;
+//! assert!(token.token.starts_with("muster1-"));
+//! for device in server.devices(DeviceQuery::default()) {
+//!     println!("{}", device?.name);
+//! }
+//! let mut events = server.subscribe(None)?;
+//! while let Some(line) = events.next_within(Duration::from_millis(10))? {
+//!     match line {
+//!         FollowLine::Event(event) => println!("{:?}: {}", event.device, event.message),
+//!         FollowLine::Gone { from, to } => println!("deleted before it was read: {from} to {to}"),
+//!         _ => {}
+//!     }
+//! }
+//! println!("go on here after a restart: {}", events.position());
+//! server.drain()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A subscription reads the journal: it holds 128 events at most, and one that is slow is behind, not full.
+//! Everything else that administrators can do is at [`Server::admin_socket`](crate::Server::admin_socket),
+//! with [`Client`](crate::Client). Failures have types ([`ServerError`](crate::ServerError)); one that ends a
+//! running server is told by [`Server::failures`](crate::Server::failures). A `Config` is read from the file,
+//! or filled in by the program.
+//!
+//! Several servers may run in one process, each with a directory and addresses of its own. Of the process
+//! none changes anything: no signal is caught, no limit raised, no allocator set, no hook and no logger set,
+//! unless [`Config::process`](crate::Config::process) says so, as `musterd` does.
 //!
 //! # In C, and in whatever calls C
 //!

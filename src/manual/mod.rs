@@ -11,7 +11,7 @@
 //! | [`status`] | which devices are not well: rules, conditions, statistics |
 //! | [`tasks`] | having devices execute something: targets, schedules, windows, what becomes of runs |
 //! | [`runs`] | offering tasks on a device: what a program gets and may say, and what becomes of it when something dies |
-//! | [`embedding`] | muster within a program of your own: the agent in a device's firmware, in Rust and in C |
+//! | [`embedding`] | muster within a program of your own: the agent in a device's firmware, in Rust and in C; the server in an appliance |
 //! | [`reach`] | calling devices: wakes, notices, presence, persistent links, firewalls and NAT |
 //! | [`operations`] | running a server: configuration, backup, full disks, removed devices |
 //! | [`metrics`] | watching a server with Prometheus and Grafana: each number, alert rules, a dashboard |

@@ -44,9 +44,12 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
+use crate::admin::AdminContext;
 #[cfg(feature = "internals")]
 use crate::admin::Calls;
 use crate::admin::listen::ListenError;
+use crate::admin::within;
+pub use crate::admin::within::{Devices, EventSubscription};
 #[cfg(feature = "internals")]
 use crate::concurrency::counters::Counters;
 use crate::concurrency::reactors::{ReactorMailboxes, ToReactor};
@@ -55,6 +58,7 @@ use crate::paths::{self, PathProblem};
 use crate::reactor::ReactorError;
 use crate::reactor::channel::ChannelError;
 use crate::store::{Store, StoreError};
+use crate::wire::api::{CreatedToken, DeviceQuery, ErrorDetail, NewToken};
 use crate::wire::id::CertificateHash;
 use backend::LiveBackend;
 use config::{Config, ReloadDiff};
@@ -108,6 +112,9 @@ pub enum ServerError {
     /// The journal, read again from its beginning.
     #[error(transparent)]
     JournalRead(#[from] ReadError),
+    /// It refuses what it was asked.
+    #[error(transparent)]
+    Refused(#[from] ErrorDetail),
     /// Its certificate can't be used for TLS.
     #[error(transparent)]
     Tls(#[from] ChannelError),
@@ -176,6 +183,7 @@ pub struct Server {
     identity: Arc<Identity>,
     presented: Arc<Presented>,
     is_first_start: bool,
+    context: AdminContext,
     store: Store,
     backend: Arc<LiveBackend>,
     mailboxes: ReactorMailboxes,
@@ -271,6 +279,28 @@ impl Server {
     #[must_use]
     pub fn is_first_start(&self) -> bool {
         self.is_first_start
+    }
+
+    /// Makes a join token, as an administrator does: in the audit it is the program that did. Blocks.
+    ///
+    /// # Errors
+    /// [`ServerError::Refused`]: a value that is not allowed, or a store that is full or busy.
+    pub fn create_token(&self, new: NewToken) -> Result<CreatedToken, ServerError> {
+        Ok(within::create_token(&self.context, new)?)
+    }
+
+    /// The devices that a query wants, in its order; read page by page, of `limit` devices each. Blocks.
+    #[must_use]
+    pub fn devices(&self, query: DeviceQuery) -> Devices<'_> {
+        Devices::new(&self.context, query)
+    }
+
+    /// The events from a position of the journal on; `None`: those that come from now on.
+    ///
+    /// # Errors
+    /// [`ServerError::Refused`] when the position is beyond the journal's end.
+    pub fn subscribe(&self, position: Option<u64>) -> Result<EventSubscription<'_>, ServerError> {
+        Ok(EventSubscription::new(&self.context, position)?)
     }
 
     /// The way to hear that the server can't go on, such as when its journal has failed: drain it then.

@@ -315,7 +315,7 @@ impl Parts {
         let write_back = WriteBack::new(store.devices().journal_position()?, now);
         running.control = Some(ControlThread::start(Control {
             socket: config.admin_socket(),
-            context,
+            context: context.clone(),
             journal: journal.clone(),
             write_back,
             clock_watch: ClockWatch::new(clock, store.clone(), announcer.clone(), clock_change),
@@ -345,6 +345,7 @@ impl Parts {
             identity,
             presented,
             is_first_start,
+            context,
             store,
             backend,
             mailboxes,

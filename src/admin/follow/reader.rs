@@ -15,7 +15,7 @@ const READ_RECORDS_MAX: usize = 4_096;
 const EVENTS_MAX: usize = FOLLOW_NEWEST_MAX as usize;
 
 /// Reads the log from a position on.
-pub(super) struct Reader {
+pub(in crate::admin) struct Reader {
     filter: Filter,
     /// Most events that are held.
     events_max: usize,
@@ -32,7 +32,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Begins at a position. `newest`: how many events a batch has at most, and that it has the newest.
-    pub(super) fn new(filter: Filter, from: u64, newest: Option<usize>) -> Self {
+    pub(in crate::admin) fn new(filter: Filter, from: u64, newest: Option<usize>) -> Self {
         Self {
             filter,
             events_max: newest.unwrap_or(EVENTS_MAX).min(EVENTS_MAX),
@@ -44,17 +44,17 @@ impl Reader {
         }
     }
 
-    pub(super) fn leaves_out(&self) -> bool {
+    pub(in crate::admin) fn leaves_out(&self) -> bool {
         self.leaves_out
     }
 
     /// Position up to which everything was read.
-    pub(super) fn reached(&self) -> u64 {
+    pub(in crate::admin) fn reached(&self) -> u64 {
         self.reached
     }
 
     /// Reads on for a while. Says whether the end of the log is reached.
-    pub(super) fn read(&mut self, log: &dyn EventLog) -> Result<bool, ReadError> {
+    pub(in crate::admin) fn read(&mut self, log: &dyn EventLog) -> Result<bool, ReadError> {
         let oldest = log.oldest();
         if self.reached < oldest {
             self.gone.push(FollowLine::Gone { from: self.reached, to: oldest });
@@ -82,7 +82,7 @@ impl Reader {
     }
 
     /// All that was read: gaps, and the events, which have no names of devices yet.
-    pub(super) fn take(&mut self) -> (Vec<FollowLine>, Vec<EventRecord>) {
+    pub(in crate::admin) fn take(&mut self) -> (Vec<FollowLine>, Vec<EventRecord>) {
         let mut lines = std::mem::take(&mut self.gone);
         let skipped = std::mem::take(&mut self.skipped);
         if let Some((first, _)) = self.held.front().filter(|_| skipped > 0) {

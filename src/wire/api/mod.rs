@@ -294,6 +294,8 @@ impl ErrorCode {
     }
 }
 
+impl std::error::Error for ErrorDetail {}
+
 impl fmt::Display for ErrorDetail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
