@@ -1,9 +1,9 @@
 //! Mapped memory: with `memory`, one of the two files of the crate with `unsafe`. Two safe types come out of
 //! it.
 //!
-//! [`ring`] makes the mapped tail: an anonymous map, populated at once so that an append never faults, used
-//! as a ring between the one who appends and the one who flushes. [`FileMap`] is a read-only map of a
-//! segment's file.
+//! [`ring`] makes the mapped tail: an anonymous map, used as a ring between the one who appends and the one
+//! who flushes. Its pages come with the first bytes that need them: a server without events has none.
+//! [`FileMap`] is a read-only map of a segment's file.
 
 use std::io;
 use std::ops::Deref;
@@ -37,10 +37,7 @@ unsafe impl Sync for Ring {}
 /// # Errors
 /// Whatever `mmap` answers, most likely that there is no memory.
 pub(crate) fn ring(bytes: usize) -> io::Result<(Producer, Consumer)> {
-    let mut map = MmapOptions::new().len(bytes).populate().map_anon()?;
-    if cfg!(not(target_os = "linux")) {
-        map.fill(0); // elsewhere nothing populates a map but touching it
-    }
+    let mut map = MmapOptions::new().len(bytes).map_anon()?;
     let start = map.as_mut_ptr();
     let ring = Arc::new(Ring {
         _map: map,
