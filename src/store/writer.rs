@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, SendError, Sender};
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::error::StoreError;
@@ -132,8 +132,9 @@ pub(super) struct WriterInbox {
     counters: Arc<WriterCounters>,
 }
 
+/// The one who hands in counts what waits: a channel with a limit has all of its room from the start.
 pub(super) fn queue() -> (WriterQueue, WriterInbox) {
-    let (sender, receiver) = crossbeam_channel::bounded(WAITING_OPERATIONS_MAX + RESERVED_OPERATIONS);
+    let (sender, receiver) = crossbeam_channel::unbounded();
     let counters = Arc::new(WriterCounters::default());
     (WriterQueue { sender, counters: Arc::clone(&counters) }, WriterInbox { receiver, counters })
 }
@@ -150,7 +151,8 @@ impl WriterQueue {
     }
 
     /// Hands an operation in. `done` is called once in every case: by the writer's thread after the commit,
-    /// or at once, by this thread, when there is no room. `bytes`: about how much memory it holds.
+    /// or at once, by this thread, when there is no room; threads that hand in at the same moment may go
+    /// beyond it by one each. `bytes`: about how much memory it holds.
     pub(super) fn submit<T, F, D>(&self, origin: Origin, bytes: usize, action: F, done: D)
     where
         T: Send + 'static,
@@ -166,10 +168,8 @@ impl WriterQueue {
         let outcome = if is_too_much || self.sender.len() >= operations_max {
             Err((Waiting { operation, bytes }, StoreError::Busy))
         } else {
-            self.sender.try_send(Waiting { operation, bytes }).map_err(|error| match error {
-                TrySendError::Full(waiting) => (waiting, StoreError::Busy),
-                TrySendError::Disconnected(waiting) => (waiting, StoreError::Stopped),
-            })
+            let stopped = |SendError(waiting)| (waiting, StoreError::Stopped);
+            self.sender.send(Waiting { operation, bytes }).map_err(stopped)
         };
         if let Err((waiting, error)) = outcome {
             self.counters.bytes.fetch_sub(bytes, Ordering::Relaxed);
