@@ -23,6 +23,9 @@ const PAGE_INTERVAL: Duration = Duration::from_secs(3);
 /// The tab with events that come by themselves.
 const EVENTS: &str = "/events/live";
 
+/// Nice value of what stands for browsers, above the devices' (sched(7): on Linux it is the thread's).
+const BROWSER_NICE: i32 = 10;
+
 /// Time of the port to open, which it does with the first API token.
 const OPENING_MAX: Duration = Duration::from_secs(10);
 
@@ -69,9 +72,13 @@ impl Consoles {
             let mut client = Client::new(address.clone()).map_err(Failure::refused)?;
             client.sign_in(&token);
             let seen = Arc::clone(&open.seen);
-            open.threads.push(std::thread::spawn(move || match number {
-                0 => seen.reload(&mut client, interval),
-                _ => seen.follow(&mut client),
+            open.threads.push(std::thread::spawn(move || {
+                // The browsers' work is other machines': here it must not stand in the way of the devices'.
+                let _ = rustix::process::nice(BROWSER_NICE);
+                match number {
+                    0 => seen.reload(&mut client, interval),
+                    _ => seen.follow(&mut client),
+                }
             }));
         }
         Ok(open)
