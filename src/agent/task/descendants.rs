@@ -53,14 +53,18 @@ pub(super) fn stat(process: i32) -> Option<Stat> {
     Some(Stat { name: name.to_owned(), parent, group, is_zombie, started_ticks })
 }
 
-/// From now on processes that lose their parent become this one's children.
+/// From now on processes that lose their parent become this one's children, where the kernel has that. One
+/// that stands in for it may not (qemu-user answers `EINVAL`): there process group and control group are what
+/// a run has, as on other systems.
 ///
 /// # Errors
 /// When the system refuses.
 pub(super) fn adopt() -> io::Result<()> {
-    // Elsewhere there is no such thing.
     #[cfg(target_os = "linux")]
-    rustix::process::set_child_subreaper(Some(getpid()))?;
+    match rustix::process::set_child_subreaper(Some(getpid())) {
+        Err(rustix::io::Errno::INVAL) => log::debug!("processes without a parent are init's here"),
+        answer => answer?,
+    }
     Ok(())
 }
 
