@@ -231,11 +231,27 @@ pub fn at_first_boot(context: &Context, signals: &Signals) -> Result<bool, JoinE
             // It is for people alone: without room they read the log.
             let _ = checksummed::write_bytes(&directory.path().join(PROBLEM_FILE), text.as_bytes());
         }
-        if signals.wait_for_end(Instant::now() + pause).map_err(io)? {
+        if ended_before(signals, Instant::now() + pause).map_err(io)? {
             return Ok(false);
         }
     }
     Ok(false)
+}
+
+/// Waits until then, and tells the service manager meanwhile that all is well. Returns whether a signal asked
+/// for the end.
+fn ended_before(signals: &Signals, until: Instant) -> io::Result<bool> {
+    let interval = service_manager::watchdog_interval().unwrap_or(Duration::MAX);
+    loop {
+        service_manager::well();
+        let left = until.saturating_duration_since(Instant::now());
+        if signals.wait_for_end(Instant::now() + left.min(interval))? {
+            return Ok(true);
+        }
+        if left <= interval {
+            return Ok(false);
+        }
+    }
 }
 
 /// The upper half of a window that doubles with each attempt: devices of one image boot together.

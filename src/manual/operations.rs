@@ -35,8 +35,9 @@
 //! code 1, and the last line on standard error names what failed first. After `kill -9` or a power cut the
 //! next start recovers by itself; nothing that was acknowledged is missing.
 //!
-//! A service manager that asks for it (`WatchdogSec`, as in `tools/systemd/musterd.service`) hears that the
-//! server is well as long as each thread that serves devices turns, and starts it again when one is stuck.
+//! A service manager that asks for it (`WatchdogSec`, as in the units in `tools/systemd`) hears that the
+//! server is well as long as each thread that serves devices turns, and the agent as long as its loop does;
+//! it starts again what is stuck.
 //!
 //! # Configuration
 //!

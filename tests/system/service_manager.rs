@@ -88,6 +88,39 @@ fn a_token_is_made_as_soon_as_the_server_is_ready_and_a_failed_start_is_never_re
     server.kill();
 }
 
+/// Without a server, and before it is enrolled, as well.
+#[test]
+fn so_does_the_agent() {
+    let (site, server) = Site::enrolled();
+    drop(server);
+    site.configure("");
+    let manager = Manager::new(site.directory.path());
+    let variables = [("NOTIFY_SOCKET", manager.path.as_str()), ("WATCHDOG_USEC", "300000")];
+    let agent = site.agent_process_with(&variables);
+    let heard: Vec<_> = (0..4).map(|_| manager.hear()).collect();
+    assert_eq!(heard.iter().filter(|said| *said == "WATCHDOG=1").count(), 3, "{heard:?}");
+    assert!(agent.end().success());
+
+    let token = JoinToken {
+        id: TokenId(1),
+        secret: [2; TOKEN_SECRET_BYTES],
+        server_certificate: CertificateHash([3; 32]),
+    };
+    let joins = Site::at("127.0.0.1:9".parse().unwrap());
+    let token = token.to_string();
+    let prepared = joins.agent(&["prepare-image", "--server", "127.0.0.1:9", "--token", &token]);
+    assert!(prepared.status.success(), "{}", error_of(&prepared));
+    let manager = Manager::new(joins.directory.path());
+    let variables = [("NOTIFY_SOCKET", manager.path.as_str()), ("WATCHDOG_USEC", "300000")];
+    let mut command = Command::new(AGENT);
+    command.args(["run", "--data", joins.path("agent").to_str().unwrap()]).envs(variables);
+    let agent = Running::start(&mut command, &joins.path("log"));
+    let heard: Vec<_> = (0..6).map(|_| manager.hear()).collect();
+    assert!(heard.iter().any(|said| said.starts_with("STATUS=not enrolled yet")), "{heard:?}");
+    assert!(heard.iter().filter(|said| *said == "WATCHDOG=1").count() >= 3, "{heard:?}");
+    agent.kill();
+}
+
 #[test]
 fn the_agent_says_when_programs_can_emit_and_when_it_ends() {
     let (site, server) = Site::enrolled();

@@ -18,8 +18,10 @@ mod enroll;
 mod install;
 
 use std::any::Any;
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 use std::{fmt, io};
 
 use clap::Parser as _;
@@ -37,6 +39,7 @@ use crate::agent::run::{Agent, Signals, Surroundings};
 use crate::agent::settings::LogLevel;
 use crate::agent::task::{execution, supervisor};
 use crate::configuration::ConfigError;
+use crate::wire::time::Moment;
 use crate::{logging, service_manager};
 
 /// Why a command did not do what it was asked, and its exit code.
@@ -135,13 +138,27 @@ fn run(common: &Common, signals: Option<io::Result<Signals>>) -> Result<(), Comm
     if !join::at_first_boot(&context, &signals)? {
         return Ok(());
     }
-    Ok(Agent::new(context, Some(signals), Box::new(Service)).and_then(Agent::run)?)
+    let service = Service { interval: service_manager::watchdog_interval(), due: Cell::new(Moment(0)) };
+    Ok(Agent::new(context, Some(signals), Box::new(service)).and_then(Agent::run)?)
 }
 
 /// A service, and a process that logs.
-struct Service;
+struct Service {
+    /// Interval at which the service manager wants to hear that all is well, if it does.
+    interval: Option<Duration>,
+    due: Cell<Moment>,
+}
 
 impl Surroundings for Service {
+    fn turns(&self, now: Moment) -> Option<Moment> {
+        let interval = self.interval?;
+        if self.due.get() <= now {
+            service_manager::well();
+            self.due.set(now + interval);
+        }
+        Some(self.due.get())
+    }
+
     fn ready(&self) {
         service_manager::ready();
     }

@@ -1,12 +1,18 @@
 //! The process that an agent runs in.
 
 use crate::agent::settings::LogLevel;
+use crate::wire::time::Moment;
 
 /// The process that an agent runs in, as far as it hears of the agent. A program that embeds one hears
 /// nothing.
 pub trait Surroundings: Send {
     /// It runs.
     fn ready(&self) {}
+
+    /// Its loop turns. Returns by when that must be told again; `None`: that matters to nobody.
+    fn turns(&self, _now: Moment) -> Option<Moment> {
+        None
+    }
 
     /// Its configuration is being read again; [`ready`](Self::ready) tells that this is over.
     fn reloading(&self) {}
