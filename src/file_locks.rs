@@ -4,7 +4,6 @@
 
 use std::fs::Metadata;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::MetadataExt as _;
 
 /// Longest table of locks that is read: a machine with more of them names nobody.
 const TABLE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -27,8 +26,7 @@ pub fn holders(file: &Metadata, kind: Kind, bytes: &RangeInclusive<u64>) -> Vec<
     if table.len() > TABLE_BYTES_MAX {
         return Vec::new();
     }
-    let device = file.dev();
-    let id = format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), file.ino());
+    let id = id(file);
     let mut found = Vec::new();
     for process in table.lines().filter_map(|line| holder(line, kind, &id, bytes)) {
         if !found.contains(&process) {
@@ -36,6 +34,20 @@ pub fn holders(file: &Metadata, kind: Kind, bytes: &RangeInclusive<u64>) -> Vec<
         }
     }
     found
+}
+
+/// The file, as the table names it.
+#[cfg(target_os = "linux")]
+fn id(file: &Metadata) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = file.dev();
+    format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), file.ino())
+}
+
+/// Elsewhere there is no table.
+#[cfg(not(target_os = "linux"))]
+fn id(_: &Metadata) -> String {
+    String::new()
 }
 
 /// A process, and what it is called: `process 4711 (sqlite3)`.

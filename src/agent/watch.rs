@@ -4,9 +4,6 @@
 //! is all there is; it is there on Linux too, for what inotify can't see (a network file system). Of a
 //! directory that is not there yet the nearest above it is watched.
 
-use std::path::{Path, PathBuf};
-
-use super::collect::inventory;
 use super::settings::Settings;
 
 /// The changes.
@@ -28,52 +25,54 @@ impl Noticed {
     }
 }
 
-/// Entries of a directory that matter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Wanted {
-    /// These files of a package database.
-    Databases(Vec<String>),
-    /// Every definition of an application.
-    Definitions,
-    /// The next directory on the way to one that is not there yet.
-    Directory(String),
-}
-
-/// Directories to watch. In place of one that is not there: the nearest above it.
-fn places(settings: &Settings) -> Vec<(PathBuf, Wanted)> {
-    let mut places: Vec<(PathBuf, Wanted)> = Vec::new();
-    for file in inventory::database_files(&settings.collect) {
-        let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else { continue };
-        let name = name.to_string_lossy().into_owned();
-        match places.iter_mut().find(|(known, _)| known == directory) {
-            Some((_, Wanted::Databases(names))) => names.push(name),
-            _ => places.push((directory.to_owned(), Wanted::Databases(vec![name]))),
-        }
-    }
-    places.push((settings.applications.clone(), Wanted::Definitions));
-    places.into_iter().filter_map(|(directory, wanted)| nearest(&directory, wanted)).collect()
-}
-
-fn nearest(directory: &Path, wanted: Wanted) -> Option<(PathBuf, Wanted)> {
-    if directory.is_dir() {
-        return Some((directory.to_owned(), wanted));
-    }
-    let next = directory.file_name()?.to_string_lossy().into_owned();
-    nearest(directory.parent()?, Wanted::Directory(next))
-}
-
 #[cfg(target_os = "linux")]
 mod system {
     use std::io;
     use std::mem::MaybeUninit;
     use std::os::fd::{AsRawFd as _, OwnedFd};
+    use std::path::{Path, PathBuf};
 
     use mio::unix::SourceFd;
     use mio::{Interest, Registry, Token};
     use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
     use rustix::io::Errno;
 
-    use super::{Noticed, Settings, Wanted, places};
+    use super::{Noticed, Settings};
+    use crate::agent::collect::inventory;
+
+    /// Entries of a directory that matter.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    enum Wanted {
+        /// These files of a package database.
+        Databases(Vec<String>),
+        /// Every definition of an application.
+        Definitions,
+        /// The next directory on the way to one that is not there yet.
+        Directory(String),
+    }
+
+    /// Directories to watch. In place of one that is not there: the nearest above it.
+    fn places(settings: &Settings) -> Vec<(PathBuf, Wanted)> {
+        let mut places: Vec<(PathBuf, Wanted)> = Vec::new();
+        for file in inventory::database_files(&settings.collect) {
+            let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else { continue };
+            let name = name.to_string_lossy().into_owned();
+            match places.iter_mut().find(|(known, _)| known == directory) {
+                Some((_, Wanted::Databases(names))) => names.push(name),
+                _ => places.push((directory.to_owned(), Wanted::Databases(vec![name]))),
+            }
+        }
+        places.push((settings.applications.clone(), Wanted::Definitions));
+        places.into_iter().filter_map(|(directory, wanted)| nearest(&directory, wanted)).collect()
+    }
+
+    fn nearest(directory: &Path, wanted: Wanted) -> Option<(PathBuf, Wanted)> {
+        if directory.is_dir() {
+            return Some((directory.to_owned(), wanted));
+        }
+        let next = directory.file_name()?.to_string_lossy().into_owned();
+        nearest(directory.parent()?, Wanted::Directory(next))
+    }
 
     /// The paths that inotify watches.
     #[derive(Debug)]

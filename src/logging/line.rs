@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 
 use log::Level;
 
@@ -28,7 +29,7 @@ impl Style {
             let (device, inode) = said.split_once(':')?;
             Some((device.parse::<u64>().ok()?, inode.parse::<u64>().ok()?))
         });
-        let is = rustix::fs::fstat(out).ok().map(|stat| (stat.st_dev, stat.st_ino));
+        let is = out.metadata().ok().map(|of| (of.dev(), of.ino()));
         if said.is_some() && said == is { Self::Journal } else { Self::Plain }
     }
 

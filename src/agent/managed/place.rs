@@ -39,7 +39,13 @@ impl Held {
     /// # Errors
     /// When the directory is not there, a link belongs to somebody else, or the system refuses.
     pub(super) fn find(path: &Path) -> io::Result<Self> {
-        let mut walk = Walk { directory: root()?, path: PathBuf::from("/"), left: Vec::new(), links: 0 };
+        let mut walk = Walk {
+            directory: root()?,
+            path: PathBuf::from("/"),
+            left: Vec::new(),
+            #[cfg(target_os = "linux")]
+            links: 0,
+        };
         #[cfg(target_os = "linux")]
         if let Some(found) = walk.at_once(path)? {
             return Ok(found);
@@ -121,6 +127,7 @@ struct Walk {
     path: PathBuf,
     /// The last one comes next.
     left: Vec<OsString>,
+    #[cfg(target_os = "linux")]
     links: usize,
 }
 

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::OFlags;
 
 use super::{BackupError, Contents, archive};
 use crate::wire::time::WallTime;
@@ -82,7 +82,8 @@ fn write(
     out.flush().map_err(failed())?;
     file.sync_all().map_err(failed())?;
     // So that it is read from the disk, as far as the system does what it is asked for.
-    let _ = fadvise(file, 0, None, Advice::DontNeed);
+    #[cfg(target_os = "linux")]
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
     let contents = verify(partial)?;
     fs::rename(partial, path).map_err(BackupError::io("rename", partial))?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

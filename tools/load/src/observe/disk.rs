@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+use rustix::io::Errno;
 
 /// One write: the block that a drive writes at least.
 const WRITE_BYTES: usize = 4_096;
@@ -25,7 +25,7 @@ pub(crate) struct DiskReference {
     file: File,
     path: PathBuf,
     next_offset: u64,
-    /// Older kernels and some file systems refuse `RWF_DSYNC`.
+    /// Older kernels, some file systems and other systems have no `RWF_DSYNC`.
     has_dsync: bool,
     /// All writes so far, in microseconds.
     pub(crate) histogram: Histogram<u64>,
@@ -64,16 +64,15 @@ impl DiskReference {
     }
 
     fn write_durable(&mut self, block: &[u8]) -> io::Result<()> {
-        let slices = [io::IoSlice::new(block)];
         if self.has_dsync {
-            match pwritev2(&self.file, &slices, self.next_offset, ReadWriteFlags::DSYNC) {
+            match write_with_dsync(&self.file, block, self.next_offset) {
                 Ok(written) => return whole(written, block.len()),
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.has_dsync = false,
                 Err(error) => return Err(error.into()),
             }
         }
         whole(rustix::io::pwrite(&self.file, block, self.next_offset)?, block.len())?;
-        Ok(rustix::fs::fdatasync(&self.file)?)
+        self.file.sync_data()
     }
 }
 
@@ -82,6 +81,17 @@ impl Drop for DiskReference {
         // Nothing depends on it: a file that stays is named for what it is.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+#[cfg(target_os = "linux")]
+fn write_with_dsync(file: &File, block: &[u8], offset: u64) -> rustix::io::Result<usize> {
+    use rustix::io::{ReadWriteFlags, pwritev2};
+    pwritev2(file, &[io::IoSlice::new(block)], offset, ReadWriteFlags::DSYNC)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_with_dsync(_: &File, _: &[u8], _: u64) -> rustix::io::Result<usize> {
+    Err(Errno::NOSYS)
 }
 
 fn fill(file: &File) -> io::Result<()> {

@@ -5,6 +5,7 @@ pub(crate) mod directory;
 pub(crate) mod own;
 
 use std::net::SocketAddr;
+#[cfg(target_os = "linux")]
 use std::os::unix::net::UnixStream;
 
 use muster::agent::address::ServerAddress;
@@ -65,6 +66,7 @@ impl Subject {
 }
 
 /// Which process listens at the administration socket (`SO_PEERCRED`, socket(7)).
+#[cfg(target_os = "linux")]
 fn process_behind(admin: &Address) -> Option<u32> {
     let Address::Socket(socket) = admin else { return None };
     let stream = UnixStream::connect(socket).ok()?;
@@ -72,7 +74,13 @@ fn process_behind(admin: &Address) -> Option<u32> {
     u32::try_from(credentials.pid.as_raw_nonzero().get()).ok()
 }
 
-#[cfg(test)]
+/// Elsewhere `--pid` names it.
+#[cfg(not(target_os = "linux"))]
+fn process_behind(_: &Address) -> Option<u32> {
+    None
+}
+
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
