@@ -122,6 +122,20 @@
 //! Two cores that other work shared. musl's allocator has no price that such runs show. Both agents have
 //! enrolled, synced and delivered an event under qemu-user; on machines of their own they were not tried.
 //!
+//! # Other systems, other processors
+//!
+//! FreeBSD and macOS have kqueue(2) instead of epoll(7), no inotify(7), no `RWF_DSYNC`, no `/proc`: what is
+//! Linux's has a neighbour there. Package databases and definitions are looked at by a timer, the journal
+//! writes and calls fdatasync(2), and a run is a process group. Linux uses the same where a file system or a
+//! kernel has less, so the tests see these ways too; a local program's user is not known there, and the mode
+//! of the agent's socket is all there is. `tools/package/systems` compiles all programs and the load tool for
+//! both systems, in `.ci/run` as well. They were never run there: that takes such a machine.
+//!
+//! `tools/package/emulated aarch64 AGENT PROGRAMS`, and `armv7`, start an agent of another processor under
+//! qemu-user, which enrols at this machine's server, syncs, delivers an event and runs a task. `.ci/run` does
+//! so with aarch64. An emulator of system calls knows fewer of them than a kernel: there the agent does
+//! without a subreaper (prctl(2)) and without `RWF_DSYNC`.
+//!
 //! # The proof
 //!
 //! `tools/package/guest DIRECTORY` installs the packages in a Debian 12 of its own, in which a real systemd
