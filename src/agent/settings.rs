@@ -139,6 +139,8 @@ pub struct CollectSettings {
     pub apk: bool,
     /// Packages that rpm installed.
     pub rpm: bool,
+    /// Packages that FreeBSD's pkg installed.
+    pub pkg: bool,
     /// Directory that the package databases and the host's files are looked for under.
     #[serde(deserialize_with = "configuration::path")]
     pub root: PathBuf,
@@ -201,7 +203,7 @@ impl Default for SpoolSettings {
 
 impl Default for CollectSettings {
     fn default() -> Self {
-        Self { dpkg: true, apk: true, rpm: true, root: PathBuf::from("/") }
+        Self { dpkg: true, apk: true, rpm: true, pkg: true, root: PathBuf::from("/") }
     }
 }
 

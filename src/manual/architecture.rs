@@ -3,7 +3,7 @@
 //! ```text
 //!   device                                              server (one process)
 //!   ┌───────────────────────────┐                       ┌──────────────────────────────────────────────────┐
-//!   │ dpkg · rpm · apk   emit   │      TLS 1.3          │ reactors ── sessions ─┬─ nothing changed: answer │
+//!   │ dpkg·rpm·apk·pkg   emit   │      TLS 1.3          │ reactors ── sessions ─┬─ nothing changed: answer │
 //!   │       │             │     │   TCP 13000, mutual   │ (one a core)          ├─ changed: worker ─ store │
 //!   │   collectors      spool ──┼──────────────────────▶│                       └─ event: journal          │
 //!   │       └── agent ────┘     │◀──────────────────────┤   ▲                               │              │

@@ -1,6 +1,7 @@
 //! Odd machines at a real server: what they have in common is that nobody was told.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
@@ -178,4 +179,25 @@ fn a_server_that_does_not_answer_is_named_in_the_log_with_its_address_once() {
         assert_eq!(said.matches(&address.to_string()).count(), 1, "{said}");
         agent.kill();
     }
+}
+
+/// A stand-in answers for pkg: one that is there only on FreeBSD.
+#[test]
+fn packages_of_freebsd_are_those_that_pkg_names() {
+    let (site, _server) = Site::enrolled();
+    let root = site.path("root");
+    std::fs::create_dir_all(root.join("var/db/pkg")).unwrap();
+    std::fs::write(root.join("var/db/pkg/local.sqlite"), "").unwrap();
+    let asked = format!("-o PKG_DBDIR={}/var/db/pkg query -a %n\t%v\t%m", root.display());
+    let answer = "printf 'curl\\t8.9.1_1\\tsunpoet@FreeBSD.org\\n'";
+    std::fs::create_dir(site.path("bin")).unwrap();
+    let pkg = site.path("bin/pkg");
+    std::fs::write(&pkg, format!("#!/bin/sh\n[ \"$*\" = '{asked}' ] && {answer}\n")).unwrap();
+    std::fs::set_permissions(&pkg, std::fs::Permissions::from_mode(0o755)).unwrap();
+    site.configure(&format!("[collect]\nroot = {root:?}\n"));
+    let path = format!("{}:{}", site.text("bin"), std::env::var("PATH").unwrap_or_default());
+    let _agent = site.agent_process_with(&[("PATH", &path)]);
+    let listed = || site.ctl_json(&["application", "list", "--device", "kiosk"]).to_string();
+    eventually("the package is listed", || listed().contains("\"8.9.1_1\""));
+    assert!(listed().contains("sunpoet@FreeBSD.org"), "{}", listed());
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::{apk, dpkg, rpm};
+use super::{apk, dpkg, pkg, rpm};
 use crate::agent::application::Definition;
 use crate::agent::open;
 use crate::agent::settings::CollectSettings;
@@ -39,6 +39,9 @@ pub fn database_files(settings: &CollectSettings) -> Vec<PathBuf> {
             }
         }
     }
+    if settings.pkg {
+        files.push(settings.root.join(pkg::DATABASE_FILE));
+    }
     files
 }
 
@@ -64,7 +67,7 @@ pub struct Collected {
 }
 
 /// Reads every database that is there; the applications of the program that embeds the agent are among the
-/// rest. May take seconds when rpm is asked: not for the loop's thread.
+/// rest. May take seconds when rpm or pkg is asked: not for the loop's thread.
 #[must_use]
 pub fn collect(settings: &CollectSettings, embedded: &[Definition]) -> Collected {
     let mut collected = Collected::default();
@@ -94,6 +97,9 @@ pub fn collect(settings: &CollectSettings, embedded: &[Definition]) -> Collected
         && let Some(database) = rpm::DATABASE_FILES.iter().find(|file| settings.root.join(file).exists())
     {
         take(rpm::query(&settings.root, database).map_err(|error| error.to_string()));
+    }
+    if settings.pkg && settings.root.join(pkg::DATABASE_FILE).exists() {
+        take(pkg::query(&settings.root).map_err(|error| error.to_string()));
     }
     collected.applications.sort_unstable();
     collected.applications.dedup();

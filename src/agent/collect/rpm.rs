@@ -1,13 +1,11 @@
 //! Packages that rpm installed. Its database has several formats, and librpm is their keeper: so rpm itself
 //! is asked.
 
-use std::io;
 use std::path::Path;
-use std::time::Duration;
 
-use super::clipped;
 use super::lines::each_line;
-use crate::agent::process::{self, ProcessError};
+use super::{asked, clipped};
+use crate::agent::process::ProcessError;
 use crate::wire::inventory::Application;
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
 
@@ -21,12 +19,6 @@ pub const DATABASE_FILES: [&str; 6] = [
     "usr/lib/sysimage/rpm/Packages.db",
     "usr/lib/sysimage/rpm/Packages",
 ];
-
-/// Time of rpm. It reads some megabytes; what takes longer waits for a lock.
-const TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Most that rpm may say: [`INVENTORY_ENTRIES_MAX`] packages of 200 bytes.
-const OUTPUT_BYTES_MAX: usize = INVENTORY_ENTRIES_MAX * 200;
 
 const QUERY_FORMAT: &str =
     "%{NAME}\\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\\t%{ARCH}\\t%{VENDOR}\\t%{PACKAGER}\\n";
@@ -47,12 +39,9 @@ pub fn query(root: &Path, database: &str) -> Result<Vec<Application>, ProcessErr
     if root != "/" {
         words.extend(["--root", &root]);
     }
-    let answer = process::run(&words, TIMEOUT, OUTPUT_BYTES_MAX)?;
-    if let Some(message) = answer.failure("it") {
-        return Err(ProcessError::Io("rpm".to_owned(), io::Error::other(message)));
-    }
+    let output = asked(&words)?;
     let machine = rustix::system::uname();
-    Ok(parse(&answer.output, &machine.machine().to_string_lossy()))
+    Ok(parse(&output, &machine.machine().to_string_lossy()))
 }
 
 /// Reads what rpm answered: a line for each package, its parts parted by tabs. A package of another

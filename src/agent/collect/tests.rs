@@ -147,6 +147,13 @@ fn the_architecture_of_rpm_itself_is_the_systems_own() {
 }
 
 #[test]
+fn pkg_names_what_is_installed() {
+    let output = b"curl\t8.9.1_1\tsunpoet@FreeBSD.org\nshop\t1.2,1\t\nno tabs\n\t1\tnameless\n";
+    let expected = [application("curl", "8.9.1_1", "sunpoet@FreeBSD.org"), application("shop", "1.2,1", "")];
+    assert_eq!(pkg::parse(output), expected);
+}
+
+#[test]
 fn a_long_line_costs_one_value_and_no_more() {
     let text = format!(
         "Package: a\nStatus: install ok installed\nVersion: {}é\nDepends: {}\n\nPackage: b\nStatus: install ok installed\nVersion: 2\n",
@@ -312,6 +319,7 @@ proptest! {
             let _ = dpkg::parse(Cursor::new(input));
             let _ = apk::parse(Cursor::new(input));
             let _ = rpm::parse(input, "x86_64");
+            let _ = pkg::parse(input);
             let _ = host::os_release(Cursor::new(input));
             let _ = addresses::parse_fib_trie(Cursor::new(input));
             let _ = addresses::parse_if_inet6(Cursor::new(input));

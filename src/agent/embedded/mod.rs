@@ -219,7 +219,8 @@ impl Agent {
     /// An agent whose files are in `directory`, made when it is not there. Nobody else may write there.
     #[must_use]
     pub fn builder(directory: impl Into<PathBuf>) -> AgentBuilder {
-        let collect = CollectSettings { dpkg: false, apk: false, rpm: false, ..CollectSettings::default() };
+        let collect =
+            CollectSettings { dpkg: false, apk: false, rpm: false, pkg: false, ..CollectSettings::default() };
         AgentBuilder {
             directory: directory.into(),
             name: None,
