@@ -28,6 +28,9 @@ const PRIVATE_KIBIBYTES_MAX: u64 = 4 * 1024;
 const CHANGES: &str = "trace=write,writev,pwrite64,pwritev,pwritev2,ftruncate,fallocate,fsync,fdatasync,msync,\
                        rename,renameat,renameat2,unlink,unlinkat,mkdir";
 
+/// With these the C compiler has a program watch its own memory.
+const SANITIZERS: [&str; 2] = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+
 /// Syncs of a device in a day, one each quarter of an hour.
 const SYNCS_A_DAY: usize = 96;
 
@@ -92,9 +95,10 @@ impl Fixture {
     }
 
     /// Builds the example in C with a library; the warnings of a strict compiler are errors.
-    fn compile(&self, library: &Path) -> PathBuf {
+    fn compile(&self, library: &Path, options: &[&str]) -> PathBuf {
         let program = self.path("heatpump");
         let done = Command::new("cc")
+            .args(options)
             .args(["-std=c11", "-O2", "-g", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I"])
             .arg(root().join("tools/ffi"))
             .arg(root().join("tools/examples/heatpump.c"))
@@ -110,13 +114,13 @@ impl Fixture {
 
     /// The example in C, to be started. The shared library: to link all of the other takes seconds.
     fn command(&self) -> Command {
-        self.command_with("libmuster_embed.so")
+        self.command_with("libmuster_embed.so", &[])
     }
 
-    fn command_with(&self, name: &str) -> Command {
+    fn command_with(&self, name: &str, options: &[&str]) -> Command {
         let token = self.path("token");
         std::fs::write(&token, self.token() + "\n").unwrap();
-        let mut command = Command::new(self.compile(&library(name)));
+        let mut command = Command::new(self.compile(&library(name), options));
         command.arg(self.path("pump")).arg(self.address()).arg(token);
         command
     }
@@ -211,13 +215,31 @@ impl Drop for Pump {
     }
 }
 
+/// Whether the C compiler has its sanitizers' libraries, which are packages of their own on some systems.
+fn has_sanitizers() -> bool {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("empty.c");
+    std::fs::write(&source, "int main(void) { return 0; }\n").unwrap();
+    let mut command = Command::new("cc");
+    command.args(SANITIZERS).arg(&source).arg("-o").arg(directory.path().join("empty"));
+    command.stderr(Stdio::null()).status().unwrap().success()
+}
+
+/// Its memory and the library's is watched (AddressSanitizer, LeakSanitizer): a fault ends it, and a leak is
+/// its exit code.
 #[test]
 fn a_heat_pump_in_c_is_a_device() {
     if is_missing("cc") {
         return;
     }
+    let options: &[&str] = if has_sanitizers() {
+        &SANITIZERS
+    } else {
+        skip::skipped("watching the example's memory needs the C compiler's sanitizers");
+        &[]
+    };
     let fixture = Fixture::new();
-    let mut pump = Pump::start(fixture.command_with("libmuster_embed.a"));
+    let mut pump = Pump::start(fixture.command_with("libmuster_embed.a", options));
     eventually("its thread has its name", || pump.signals_blocked("muster-agent").is_some());
     assert_eq!(pump.signals_blocked("muster-agent"), Some(true));
     assert_eq!(pump.signals_blocked("heatpump"), Some(false));
@@ -293,10 +315,12 @@ fn a_full_directory_refuses_events_and_nothing_else() {
     };
     let mut pump = Pump::start(fixture.command());
     assert_eq!((pump.say("before"), pump.say("sync")), ("ok".into(), "ok".into()));
-    // Somebody else's file, until there is no room for another byte.
+    // Somebody else's file, which takes every byte that there is, those of delivered events as well.
     let mut file = std::fs::File::create(fixture.path("pump/other")).unwrap();
-    while file.write_all(&[1; 4096]).is_ok() {}
-    let mut filled = (0..100_000).map(|number| pump.say(&format!("{number} {}", "x".repeat(200))));
+    let mut filled = (0..100_000).map(|number| {
+        while file.write_all(&[1; 4096]).is_ok() {}
+        pump.say(&format!("{number} {}", "x".repeat(200)))
+    });
     let refused = filled.find(|answer| answer != "ok").unwrap();
     assert!(refused.contains("refused"), "{refused}");
     assert_eq!(pump.say("sync"), "ok", "the device is served all the same");
@@ -304,12 +328,13 @@ fn a_full_directory_refuses_events_and_nothing_else() {
         assert_eq!(pump.say("sync"), "ok");
         fixture.detail().contains("disk is full")
     });
+    drop(file);
     std::fs::remove_file(fixture.path("pump/other")).unwrap();
     eventually("there is room", || pump.say("after") == "ok");
     // An agent that ends while there is none is whole at its next start.
     let mut file = std::fs::File::create(fixture.path("pump/other")).unwrap();
     while file.write_all(&[1; 4096]).is_ok() {}
-    drop(pump);
+    drop((pump, file));
     std::fs::remove_file(fixture.path("pump/other")).unwrap();
     let mut pump = Pump::start(fixture.command());
     assert_eq!(pump.say("sync"), "ok");
