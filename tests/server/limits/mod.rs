@@ -48,6 +48,7 @@ attacks! {
     places: "connections to the administrators' port", Stranger, 8, network::places;
     unknown: "requests without a token that is good", Stranger, 8, network::unknown;
     streams: "requests in HTTP/2", Stranger, 40, network::streams;
+    installer: "requests for the installer", Stranger, 16, network::installer;
     wrong: "wrong API tokens", Stranger, 8, network::wrong;
     sign_ins: "sign-ins that have gone to a provider", Stranger, 8, network::sign_ins;
     passwords: "wrong passwords", Stranger, 32, network::passwords;

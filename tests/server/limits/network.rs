@@ -68,6 +68,34 @@ pub(crate) fn unknown(scene: &Scene) {
     }
 }
 
+/// Somebody who asks for the installer without end, and for the agent without reading it.
+pub(crate) fn installer(scene: &Scene) {
+    let tls = ClientTls::of_administrator(ExpectedServer::Hash(token(scene).server_certificate)).unwrap();
+    let ask = |host: u8, path: &str| {
+        let mut connection = rustls::ClientConnection::new(tls.config(), tls.name()).unwrap();
+        let socket = socket_of(host);
+        socket.connect(&scene.port.into()).unwrap();
+        let mut socket = TcpStream::from(socket);
+        let mut stream = rustls::Stream::new(&mut connection, &mut socket);
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut answer = vec![0; 8_192];
+        let length = stream.read(&mut answer).unwrap();
+        answer.truncate(length);
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        (text.starts_with("HTTP/1.1 200"), text, (connection, socket))
+    };
+    let (_, script, _) = ask(1, "/install");
+    let sha256 = script.split_once("sha256=").map(|(_, rest)| rest.trim_start_matches(['\'', '"'])).unwrap();
+    let agent = format!("/install/agent/{}", &sha256[..64]);
+    let scripts = (0..200).filter(|_| ask(1, "/install").0).count();
+    assert!((50..150).contains(&scripts), "{scripts}");
+    // Each of three addresses, none of which reads what it asked for.
+    let asked: Vec<_> =
+        (2..=4).flat_map(|host| (0..12).map(move |_| host)).map(|host| ask(host, &agent)).collect();
+    let sent = asked.iter().filter(|(is_sent, ..)| *is_sent).count();
+    assert_eq!(sent, 16, "are sent at once");
+}
+
 /// Somebody who begins to sign in at a provider, again and again, from more addresses than there is room for.
 pub(crate) fn sign_ins(scene: &Scene) {
     let tls = ClientTls::of_administrator(ExpectedServer::Hash(token(scene).server_certificate)).unwrap();

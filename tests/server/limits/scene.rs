@@ -43,8 +43,13 @@ impl Scene {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let provider = Provider::start(directory.path(), false);
         let ca = directory.path().join("ca.pem");
+        // More than the kernel holds for those who do not read.
+        let agents = directory.path().join("agents");
+        std::fs::create_dir(&agents).unwrap();
+        let agent = std::fs::File::create(agents.join("muster-agent-x86_64")).unwrap();
+        agent.set_len(64 << 20).unwrap();
         let settings = format!(
-            "[admin]\nlisten = \"{port}\"\n[admin.openid]\nname = \"Example\"\nissuer = \"{}\"\naddress = \"https://{port}\"\n\
+            "[admin]\nlisten = \"{port}\"\nagents = {agents:?}\n[admin.openid]\nname = \"Example\"\nissuer = \"{}\"\naddress = \"https://{port}\"\n\
              client_id = \"{CLIENT}\"\nca = {ca:?}\n[links]\nmax = {LINKS_MAX}\nbuffer_size = \"16MiB\"\n[journal]\nsegment_size = \"1MiB\"\n\
              device_burst = \"1MiB\"\n",
             provider.issuer,
