@@ -42,11 +42,6 @@ const AUDIT_HEAD_SECONDS: u64 = 3_600;
 /// Kind of that event.
 const AUDIT_HEAD_KIND: &str = "audit_head";
 
-/// By how much the control thread, and the threads that work for it, are nicer than those that serve devices
-/// (sched(7)): beside a busy one they get a quarter of a core.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 5;
-
 /// The parts of the control thread.
 pub(super) struct Control {
     pub(super) socket: PathBuf,
@@ -85,7 +80,6 @@ impl ControlThread {
             .spawn(move || {
                 let failures = control.failures.clone();
                 let _guard = PanicGuard::new("the control thread", failures.clone());
-                devices_go_first();
                 if let Err(error) = runtime.block_on(control.run(listener, stopping)) {
                     failures.tell(ServerFailure::Administration(error.to_string()));
                 }
@@ -102,15 +96,6 @@ impl ControlThread {
         if self.thread.join().is_err() {
             log::error!("the control thread panicked");
         }
-    }
-}
-
-/// Makes this thread, and those that it starts, nicer. Elsewhere nice(2) is about the whole process, as POSIX
-/// has it, which is its owner's business.
-fn devices_go_first() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(NICE) {
-        log::debug!("administration is as urgent as devices: {error}");
     }
 }
 

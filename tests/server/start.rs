@@ -7,7 +7,6 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
 use crate::kit::alone;
-use muster::client::{Address, Client};
 use muster::server::Server;
 use muster::server::config::Config;
 
@@ -110,36 +109,4 @@ fn a_server_that_is_dropped_ends() {
     assert_eq!(threads(), before);
     TcpListener::bind(address).unwrap();
     Server::start(config(directory.path())).unwrap().drain().unwrap();
-}
-
-/// The nice values of this process's threads of that name: the 19th field of proc_pid_stat(5).
-#[cfg(target_os = "linux")]
-fn nice_values(of: &str) -> Vec<i32> {
-    let stat =
-        threads().into_iter().filter_map(|id| fs::read_to_string(format!("/proc/self/task/{id}/stat")).ok());
-    let named = stat.filter_map(|stat| {
-        let (before, rest) = stat.rsplit_once(')')?;
-        before.split_once('(').filter(|(_, name)| name.starts_with(of))?;
-        rest.split_whitespace().nth(16)?.parse().ok()
-    });
-    named.collect()
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn devices_go_before_administration() {
-    if alone::is_elsewhere("start::devices_go_before_administration") {
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(config(directory.path())).unwrap();
-    // It answers, so it runs.
-    let mut client = Client::new(Address::Socket(server.admin_socket())).unwrap();
-    client.status().unwrap();
-    let (control, reactors) = (nice_values("control"), nice_values("reactor"));
-    assert_eq!((control.len(), reactors.len()), (1, 2));
-    assert!(reactors.iter().all(|reactor| *reactor < control[0]), "{control:?} {reactors:?}");
-    // Threads that work for it begin with its value.
-    assert!(nice_values("tokio").iter().all(|worker| *worker == control[0]));
-    server.drain().unwrap();
 }
