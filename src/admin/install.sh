@@ -3,9 +3,10 @@
 #
 #     curl -fsS --tlsv1.3 -k --pinnedpubkey '@PINS@' 'https://@HOST@/install' | MUSTER_TOKEN=TOKEN sh
 #
-# as root. What follows 'sh -s --' goes to 'muster-agent enroll', such as --name kiosk-17; in the first place, --root DIR
-# installs into a tree of files. What fails before the device is enrolled leaves nothing. All of it is in a function that the last line
-# calls, and half of that line is none: cut off on its way, this does nothing.
+# as root. Options behind 'sh -s --' go to 'muster-agent enroll', such as --name kiosk-17; in the first
+# place, --root DIR installs into a tree of files. A failure before the device is enrolled leaves nothing.
+# All of it is in a function that the last line calls, and half of that line is none: cut off on its way,
+# this does nothing.
 
 muster_install() {
 	set -eu

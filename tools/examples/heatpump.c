@@ -3,8 +3,8 @@
  *
  *     heatpump DIRECTORY SERVER TOKEN-FILE
  *
- * enrols itself at its first start, and then takes lines from its standard input: `sync` syncs, anything else is
- * the message of an event. At the end of its input it is switched off. It prints a line for each.
+ * enrols itself at its first start, and then takes lines from its standard input: `sync` syncs, anything else
+ * is the message of an event. At the end of its input it is switched off. It prints a line for each.
  */
 #include <stdatomic.h>
 #include <stdio.h>

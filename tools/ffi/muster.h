@@ -1,8 +1,8 @@
 /*
  * muster's agent within a program: in C, and in whatever calls C.
  *
- * Texts are UTF-8 with a length, and need no zero byte at their end. Numbers that functions return are results:
- * MUSTER_OK, or why not; muster_agent_error says it in words. An agent may be used by several threads at a
+ * Texts are UTF-8 with a length, and need no zero byte at their end. Numbers that functions return are
+ * results: MUSTER_OK, or why not; muster_agent_error says it in words. An agent may be used by several threads at a
  * time, except while it is freed. No function unwinds, and none may be called from a function that it calls,
  * but for muster_answer_write and the muster_task_ ones. The handbook's chapter is `embedding`.
  */
@@ -109,9 +109,9 @@ typedef struct MusterField {
     MusterText value;
 } MusterField;
 
-/* An agent whose files are in this directory. `name`: that the device asks for when it enrols; empty: its host
- * name. `wake_port`: the UDP port of wakes, 15000 as a rule; 0: none. `spool_mebibytes`: room for the events of
- * each of four severities, 1 to 1024. Touches no file. */
+/* An agent whose files are in this directory. `name`: that the device asks for when it enrols; empty: its
+ * host name. `wake_port`: the UDP port of wakes, 15000 as a rule; 0: none. `spool_mebibytes`: room for the
+ * events of each of four severities, 1 to 1024. Touches no file. */
 MusterAgent *muster_agent_new(MusterText directory, MusterText name, uint16_t wake_port,
                               uint32_t spool_mebibytes);
 
@@ -154,7 +154,7 @@ void muster_answer_write(MusterAnswer *answer, MusterText text);
 /* Says how far a task is, 0 to 100, and what it is at. */
 void muster_task_progress(MusterTask *task, uint8_t percent, MusterText message);
 
-/* 1: the task should end, as it is not wanted any more or its time is up; 0: it should not. Looks at a file. */
+/* 1: the task should end, as it is not wanted any more or its time is up; 0: it should not. Reads a file. */
 int32_t muster_task_is_cancelled(MusterTask *task);
 
 #ifdef __cplusplus

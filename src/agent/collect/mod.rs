@@ -18,10 +18,10 @@ use crate::wire::bounded::clip;
 use crate::wire::limits::{INVENTORY_ENTRIES_MAX, NAME_BYTES_MAX};
 
 /// Time of a program that is asked for packages. It reads some megabytes; what takes longer waits for a lock.
-const ASKED_TIMEOUT: Duration = Duration::from_secs(60);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Most that it may say: [`INVENTORY_ENTRIES_MAX`] packages of 200 bytes.
-const ASKED_BYTES_MAX: usize = INVENTORY_ENTRIES_MAX * 200;
+const QUERY_BYTES_MAX: usize = INVENTORY_ENTRIES_MAX * 200;
 
 /// As much of a text as a name may have, cut between characters.
 fn clipped(text: &str) -> String {
@@ -32,8 +32,8 @@ fn clipped(text: &str) -> String {
 ///
 /// # Errors
 /// When it is not there, takes too long or fails.
-fn asked(words: &[&str]) -> Result<Vec<u8>, ProcessError> {
-    let answer = process::run(words, ASKED_TIMEOUT, ASKED_BYTES_MAX)?;
+fn query_keeper(words: &[&str]) -> Result<Vec<u8>, ProcessError> {
+    let answer = process::run(words, QUERY_TIMEOUT, QUERY_BYTES_MAX)?;
     match answer.failure("it") {
         Some(message) => {
             let program = words.first().copied().unwrap_or_default();

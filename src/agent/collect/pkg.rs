@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::lines::each_line;
-use super::{asked, clipped};
+use super::{clipped, query_keeper};
 use crate::agent::process::ProcessError;
 use crate::wire::inventory::Application;
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
@@ -24,7 +24,7 @@ const QUERY_FORMAT: &str = "%n\t%v\t%m";
 /// When pkg is not there, takes too long or fails.
 pub fn query(root: &Path) -> Result<Vec<Application>, ProcessError> {
     let directory = format!("PKG_DBDIR={}", root.join(DATABASE_DIRECTORY).display());
-    Ok(parse(&asked(&["pkg", "-o", &directory, "query", "-a", QUERY_FORMAT])?))
+    Ok(parse(&query_keeper(&["pkg", "-o", &directory, "query", "-a", QUERY_FORMAT])?))
 }
 
 /// Reads what pkg answered: a line for each package, its parts parted by tabs.

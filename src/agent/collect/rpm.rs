@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::lines::each_line;
-use super::{asked, clipped};
+use super::{clipped, query_keeper};
 use crate::agent::process::ProcessError;
 use crate::wire::inventory::Application;
 use crate::wire::limits::INVENTORY_ENTRIES_MAX;
@@ -39,7 +39,7 @@ pub fn query(root: &Path, database: &str) -> Result<Vec<Application>, ProcessErr
     if root != "/" {
         words.extend(["--root", &root]);
     }
-    let output = asked(&words)?;
+    let output = query_keeper(&words)?;
     let machine = rustix::system::uname();
     Ok(parse(&output, &machine.machine().to_string_lossy()))
 }

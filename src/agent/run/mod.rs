@@ -274,8 +274,8 @@ impl Agent {
             self.collect_when_due(&now);
             self.manage_when_due(&now);
             let waits_from = self.clock.now();
-            let told_by = self.surroundings.turns(waits_from.moment);
-            let timeout = self.timeout(&waits_from, told_by);
+            let notify_by = self.surroundings.turns(waits_from.moment);
+            let timeout = self.timeout(&waits_from, notify_by);
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
                 // The next poll tells what is ready.
@@ -370,8 +370,8 @@ impl Agent {
         self.mode.asleep().is_none() && !self.has_said_goodbye() && has_something_to_say
     }
 
-    /// `told_by`: when the agent's surroundings must hear that it turns.
-    fn timeout(&self, now: &Now, told_by: Option<Moment>) -> Option<Duration> {
+    /// `notify_by`: when the agent's surroundings must hear that it turns.
+    fn timeout(&self, now: &Now, notify_by: Option<Moment>) -> Option<Duration> {
         if self.has_more || self.connection.has_more {
             return Some(Duration::ZERO);
         }
@@ -384,7 +384,7 @@ impl Agent {
             self.sleep_timeout(now),
             self.datagrams.port.next_timeout(),
             self.runs.next_timeout().filter(|_| !self.mode.is_leaving()),
-            told_by,
+            notify_by,
         ];
         let next = next.into_iter().flatten().min()?;
         Some(Duration::from_micros(next.microseconds_since(now.moment)))
