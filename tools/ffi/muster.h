@@ -2,7 +2,8 @@
  * muster's agent within a program: in C, and in whatever calls C.
  *
  * Texts are UTF-8 with a length, and need no zero byte at their end. Numbers that functions return are
- * results: MUSTER_OK, or why not; muster_agent_error says it in words. An agent may be used by several threads at a
+ * results: MUSTER_OK, or why not; muster_agent_error says it in words. An agent may be used by several
+ * threads at a
  * time, except while it is freed. No function unwinds, and none may be called from a function that it calls,
  * but for muster_answer_write and the muster_task_ ones. The handbook's chapter is `embedding`.
  */
