@@ -27,6 +27,7 @@ use muster::server::config::Config;
 use muster::store::query::{self, ApplicationFilter, PageRequest, RunFilter, TaskFilter};
 use muster::store::{Author, FILE_NAME, NewSettings, Store, Verdict};
 use muster::wire::api::{ApplicationQuery, DeviceQuery, TaskDefinition, TaskTargets};
+use muster::wire::artifact::ArtifactUse;
 use muster::wire::digest::Digest;
 use muster::wire::id::TaskId;
 use muster::wire::inventory::{Application, InventoryChange, digest_of};
@@ -73,6 +74,7 @@ fn declarations() -> Vec<Declaration> {
             schema: r#"{"properties": {"keep": {"type": "integer"}}}"#.into(),
             timeout_seconds: 600,
             is_repeatable: false,
+            artifact: ArtifactUse::None,
         }],
     };
     MANAGED.iter().map(of).collect()

@@ -82,7 +82,8 @@ pub fn cost_microseconds(message: Option<&ToServer<'_>>, bytes: usize) -> u64 {
             | ToServer::Events(_)
             | ToServer::Runs(_)
             | ToServer::Statistics(_)
-            | ToServer::Renew(_),
+            | ToServer::Renew(_)
+            | ToServer::Fetch(_),
         ) => MESSAGE_MICROSECONDS,
     };
     fixed + bytes as u64 / BYTES_PER_MICROSECOND

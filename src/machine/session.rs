@@ -35,6 +35,7 @@ use super::command::{
 };
 use super::device_state::DeviceState;
 use super::rate::{self, EventRate, Owed};
+use crate::wire::artifact::{ArtifactPart, Fetch};
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::message::{
     ErrorCode, ErrorReport, Goodbye, Later, MessageError, SyncNow, ToAgent, ToServer,
@@ -281,6 +282,12 @@ impl Session {
                     }
                     ToServer::Renew(_) => {
                         out.push(report(ErrorCode::Unexpected, "too many requests at a time"));
+                    }
+                    ToServer::Fetch(Fetch { hash, offset }) => {
+                        let refusal = Some("this server has no artifacts".to_owned());
+                        let (bytes, again_seconds) = (Vec::new(), None);
+                        let part = ArtifactPart { hash, offset, bytes, again_seconds, refusal };
+                        out.push(Command::Send(ToAgent::ArtifactPart(part)));
                     }
                     ToServer::Enrol(_) => {
                         out.push(report(ErrorCode::Unexpected, "this device is enrolled already"));

@@ -30,6 +30,21 @@ pub fn text<Ctx, const MAX: usize>(decoder: &mut Decoder<'_>, _: &mut Ctx) -> Re
     Ok(text.to_owned())
 }
 
+/// Decodes a text of at most `MAX` bytes, or null.
+///
+/// # Errors
+/// As [`text`].
+pub fn optional_text<Ctx, const MAX: usize>(
+    decoder: &mut Decoder<'_>,
+    context: &mut Ctx,
+) -> Result<Option<String>, Error> {
+    if decoder.datatype()? == minicbor::data::Type::Null {
+        decoder.skip()?;
+        return Ok(None);
+    }
+    text::<Ctx, MAX>(decoder, context).map(Some)
+}
+
 /// Decodes a name: a text of at most [`limits::NAME_BYTES_MAX`] bytes.
 ///
 /// # Errors

@@ -7,6 +7,24 @@ use minicbor::{Decode, Encode};
 
 use super::named::ParseError;
 
+/// JSON as the text that it shows.
+macro_rules! as_text {
+    ($name:ident) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
 macro_rules! hex_id {
     ($(#[$doc:meta])* $name:ident, $wanted:literal) => {
         $(#[$doc])*
@@ -36,18 +54,7 @@ macro_rules! hex_id {
             }
         }
 
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
+        as_text!($name);
     };
 }
 
@@ -89,45 +96,86 @@ hex_id! {
     Epoch, "an epoch (16 hexadecimal digits)"
 }
 
-/// SHA-256 (FIPS 180-4) of a certificate's DER: how a certificate is named and looked up.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CertificateHash(pub [u8; 32]);
+macro_rules! hash {
+    ($(#[$doc:meta])* $name:ident, $wanted:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub [u8; 32]);
 
-impl CertificateHash {
-    /// Hashes a certificate's DER.
-    #[must_use]
-    pub fn of(der: &[u8]) -> Self {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der);
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest.as_ref());
-        Self(hash)
-    }
-}
-
-impl fmt::Display for CertificateHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl FromStr for CertificateHash {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        let mut hash = [0; 32];
-        let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let read = |(byte, digits): (&mut u8, &str)| u8::from_str_radix(digits, 16).map(|read| *byte = read);
-        let pairs = (0..64).step_by(2).map_while(|at| text.get(at..at + 2));
-        if !is_hex || hash.iter_mut().zip(pairs).try_for_each(read).is_err() {
-            return Err(ParseError::is_not(text, "the SHA-256 of a certificate (64 hexadecimal digits)"));
+        impl $name {
+            /// Hashes bytes.
+            #[must_use]
+            pub fn of(bytes: &[u8]) -> Self {
+                Self::from(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))
+            }
         }
-        Ok(Self(hash))
+
+        impl From<aws_lc_rs::digest::Digest> for $name {
+            fn from(digest: aws_lc_rs::digest::Digest) -> Self {
+                let mut hash = [0; 32];
+                hash.copy_from_slice(digest.as_ref());
+                Self(hash)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseError;
+
+            fn from_str(text: &str) -> Result<Self, ParseError> {
+                let mut hash = [0; 32];
+                let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let read =
+                    |(byte, digits): (&mut u8, &str)| u8::from_str_radix(digits, 16).map(|read| *byte = read);
+                let pairs = (0..64).step_by(2).map_while(|at| text.get(at..at + 2));
+                if !is_hex || hash.iter_mut().zip(pairs).try_for_each(read).is_err() {
+                    return Err(ParseError::is_not(text, $wanted));
+                }
+                Ok(Self(hash))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+    };
+}
+
+hash! {
+    /// SHA-256 (FIPS 180-4) of a certificate's DER: how a certificate is named and looked up.
+    CertificateHash, "the SHA-256 of a certificate (64 hexadecimal digits)"
+}
+
+hash! {
+    /// SHA-256 (FIPS 180-4) of an artifact's content: how an artifact is named, everywhere.
+    ArtifactHash, "the SHA-256 of an artifact (64 hexadecimal digits)"
+}
+
+as_text!(ArtifactHash);
+
+impl<Ctx> Encode<Ctx> for ArtifactHash {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        encoder: &mut minicbor::Encoder<W>,
+        _: &mut Ctx,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        encoder.bytes(&self.0).map(drop)
     }
 }
 
-impl fmt::Debug for CertificateHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CertificateHash({self})")
+impl<'b, Ctx> Decode<'b, Ctx> for ArtifactHash {
+    fn decode(
+        decoder: &mut minicbor::Decoder<'b>,
+        context: &mut Ctx,
+    ) -> Result<Self, minicbor::decode::Error> {
+        minicbor::bytes::decode::<Ctx, [u8; 32]>(decoder, context).map(Self)
     }
 }
 

@@ -86,6 +86,15 @@ pub const RUN_OUTPUT_PART_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of updates that a device puts into one message; leaves room for one more of the largest.
 pub const RUN_UPDATES_BYTES_TARGET: usize = 16 * 1024;
 
+/// Most bytes of an artifact in one part; leaves room for the frame's other keys.
+pub const ARTIFACT_PART_BYTES_MAX: usize = 48 * 1024;
+
+/// Largest artifact: what a device may have to find room for. A firmware image is below it.
+pub const ARTIFACT_BYTES_MAX: u64 = 4 << 30;
+
+/// Longest text of a signature: minisign's four lines, with a comment of 700 bytes.
+pub const SIGNATURE_BYTES_MAX: usize = 1024;
+
 /// Most numbers among a device's statistics, in entries.
 pub const STATISTICS_MAX: usize = 256;
 
@@ -112,12 +121,14 @@ const _: () = assert!(TEXT_BYTES_MAX + 4 * NAME_BYTES_MAX < EVENT_BYTES_MAX);
 const _: () = assert!(PART_CONTENT_BYTES_TARGET + 4 * NAME_BYTES_MAX < FRAME_BODY_BYTES_MAX);
 const _: () = assert!(CERTIFICATE_BYTES_MAX * (PINS_MAX + 2) < FRAME_BODY_BYTES_MAX);
 const _: () = assert!(SETTINGS_BYTES_MAX + 4 * NAME_BYTES_MAX < FRAME_BODY_BYTES_MAX);
-const _: () = assert!(TASK_SETTINGS_BYTES_MAX + 4 * NAME_BYTES_MAX < FRAME_BODY_BYTES_MAX);
+const _: () =
+    assert!(TASK_SETTINGS_BYTES_MAX + SIGNATURE_BYTES_MAX + 4 * NAME_BYTES_MAX < FRAME_BODY_BYTES_MAX);
 const _: () = assert!(
     RUN_UPDATES_BYTES_TARGET + RUN_OUTPUT_PART_BYTES_MAX + TEXT_BYTES_MAX + 4 * NAME_BYTES_MAX
         < FRAME_BODY_BYTES_MAX
 );
 const _: () =
     assert!(DECLARATIONS_BYTES_MAX + (HOST_ADDRESSES_MAX + 16) * NAME_BYTES_MAX < FRAME_BODY_BYTES_MAX);
+const _: () = assert!(ARTIFACT_PART_BYTES_MAX + TEXT_BYTES_MAX + 4 * NAME_BYTES_MAX < FRAME_BODY_BYTES_MAX);
 const _: () = assert!(STATISTICS_BYTES_MAX + 4 * NAME_BYTES_MAX < FRAME_BODY_BYTES_MAX);
 const _: () = assert!(PARTS_PER_UPLOAD_MAX * PART_ENTRIES_MAX > 2 * INVENTORY_ENTRIES_MAX);

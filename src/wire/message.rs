@@ -19,7 +19,8 @@
 //!
 //! Orders travel before [`ToAgent::InSync`]: [`ToAgent::Settings`] and [`ToAgent::Run`], one for each, then
 //! the list [`ToAgent::Runs`]. Reports of runs come as [`ToServer::Runs`] at any time, answered with
-//! [`ToAgent::RunsStored`]; [`ToServer::Statistics`] come with a sync and are not answered.
+//! [`ToAgent::RunsStored`]; [`ToServer::Statistics`] come with a sync and are not answered. Before a run that
+//! has an artifact begins, [`ToServer::Fetch`] asks for one [`ToAgent::ArtifactPart`] after the other.
 
 pub mod kind;
 mod to_agent;

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod artifact;
 pub mod bounded;
 pub mod certificate;
 pub mod clone_policy;

@@ -3,6 +3,7 @@
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use super::artifact::ArtifactUse;
 use super::bounded;
 use super::digest::{Digest, Hasher};
 use super::limits::{SCHEMA_BYTES_MAX, SETTINGS_BYTES_MAX, TASK_KINDS_MAX};
@@ -40,7 +41,7 @@ pub struct SettingsOrder {
     pub revision: u64,
     /// The settings: one JSON object (RFC 8259), keys sorted, without blanks. Left out: the server orders
     /// nothing for this application any more; what is in place stays.
-    #[cbor(n(2), decode_with = "decode_settings")]
+    #[cbor(n(2), decode_with = "bounded::optional_text::<Ctx, SETTINGS_BYTES_MAX>")]
     pub settings: Option<String>,
     /// Reaction when somebody else changes them.
     #[n(3)]
@@ -157,17 +158,10 @@ pub struct TaskKind {
     /// Whether it does no harm to execute it twice.
     #[n(3)]
     pub is_repeatable: bool,
-}
-
-fn decode_settings<Ctx>(
-    decoder: &mut minicbor::Decoder<'_>,
-    context: &mut Ctx,
-) -> Result<Option<String>, minicbor::decode::Error> {
-    if decoder.datatype()? == minicbor::data::Type::Null {
-        decoder.skip()?;
-        return Ok(None);
-    }
-    bounded::text::<Ctx, SETTINGS_BYTES_MAX>(decoder, context).map(Some)
+    /// Whether its runs come with an artifact.
+    #[cbor(n(4), default, skip_if = "ArtifactUse::is_none")]
+    #[serde(default, skip_serializing_if = "ArtifactUse::is_none")]
+    pub artifact: ArtifactUse,
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use super::artifact::Artifact;
 use super::bounded;
 use super::digest::{Digest, Hasher};
 use super::id::RunId;
@@ -50,6 +51,9 @@ pub struct RunOrder {
     /// Whether it may be executed again when the device can't tell whether it was executed to its end.
     #[n(6)]
     pub may_repeat: bool,
+    /// The file that it works with; it does not begin before the device has it.
+    #[n(7)]
+    pub artifact: Option<Artifact>,
 }
 
 /// Stage of a run, as its device says.

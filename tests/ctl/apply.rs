@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::kit::admin::AdminServer;
+use muster::wire::artifact::ArtifactUse;
 use muster::wire::settings::{Declaration, TaskKind};
 
 const SHOPS: &str = r#"
@@ -51,8 +52,13 @@ fn what_files_say_is_made_once_changed_where_it_differs_and_removed_when_asked()
     write(fleet.path(), "README.md", "no TOML");
     let directory = fleet.path().to_str().unwrap();
     let device = server.enrol("kiosk-1");
-    let restart =
-        TaskKind { kind: "restart".into(), schema: String::new(), timeout_seconds: 600, is_repeatable: true };
+    let restart = TaskKind {
+        kind: "restart".into(),
+        schema: String::new(),
+        timeout_seconds: 600,
+        is_repeatable: true,
+        artifact: ArtifactUse::None,
+    };
     let declaration = Declaration {
         application: "kiosk".into(),
         takes_settings: true,

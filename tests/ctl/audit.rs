@@ -3,6 +3,7 @@
 use crate::kit::admin::AdminServer;
 use muster::fleet::access::Grant;
 use muster::store::{LinkLife, NewUser};
+use muster::wire::artifact::ArtifactUse;
 use muster::wire::role::Role;
 use muster::wire::settings::{Declaration, TaskKind};
 use muster::wire::time::WallTime;
@@ -47,8 +48,13 @@ fn the_row_has_what_was_whatever_kind_of_thing_is_changed() {
     let server = AdminServer::start();
     let device = server.enrol("kiosk-17");
     let waiting = server.enrol_waiting(&["newcomer".to_owned()])[0].to_string();
-    let restart =
-        TaskKind { kind: "restart".into(), schema: String::new(), timeout_seconds: 600, is_repeatable: true };
+    let restart = TaskKind {
+        kind: "restart".into(),
+        schema: String::new(),
+        timeout_seconds: 600,
+        is_repeatable: true,
+        artifact: ArtifactUse::None,
+    };
     let declaration = Declaration {
         application: "kiosk".into(),
         takes_settings: true,

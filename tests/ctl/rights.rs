@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use crate::kit::admin::AdminServer;
 use muster::fleet::access::Grant;
 use muster::store::{DeviceChange, GroupChange, LinkLife, NewApiToken, NewUser, TaskTime};
+use muster::wire::artifact::ArtifactUse;
 use muster::wire::id::{CertificateHash, DeviceId};
 use muster::wire::role::Role::{self, Administrator, Operator, PolicyAuthor, Reader};
 use muster::wire::settings::{Declaration, TaskKind};
@@ -427,6 +428,7 @@ fn lists_show_ones_own_groups_alone_and_the_audit_names_the_token() {
             schema: String::new(),
             timeout_seconds: 600,
             is_repeatable: true,
+            artifact: ArtifactUse::None,
         };
         let (application, settings_schema) = ("kiosk".to_owned(), String::new());
         let declaration =

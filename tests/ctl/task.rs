@@ -11,6 +11,7 @@ use crate::kit::{
 };
 use muster::machine::command::RunsOutcome;
 use muster::store::TaskTime;
+use muster::wire::artifact::ArtifactUse;
 use muster::wire::id::{DeviceId, RunId};
 use muster::wire::settings::{Declaration, TaskKind};
 use muster::wire::task::{RunOutput, RunStage, RunUpdate, RunUpdates};
@@ -23,6 +24,7 @@ fn declare(server: &AdminServer, device: DeviceId) {
         schema: r#"{"properties": {"level": {"type": "integer"}}}"#.into(),
         timeout_seconds: 600,
         is_repeatable: true,
+        artifact: ArtifactUse::None,
     };
     let declaration = Declaration {
         application: "kiosk".into(),

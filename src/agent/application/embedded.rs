@@ -12,6 +12,7 @@ use super::task_kind::{TASK_TIMEOUT_SECONDS_MAX, TaskKind};
 use super::{Definition, Probe, SettingsAdapter, StatisticsSource};
 use crate::agent::task::function::{Task, TaskEnd};
 use crate::fleet::schema::Schema;
+use crate::wire::artifact::ArtifactUse;
 use crate::wire::event::{SERVER_NAME, looks_like};
 use crate::wire::limits::{NAME_BYTES_MAX, SCHEMA_BYTES_MAX, STATISTICS_MAX, TASK_KINDS_MAX};
 use crate::wire::section::Condition;
@@ -205,6 +206,7 @@ impl Application {
             schema: schema.into(),
             timeout_seconds: TASK_TIMEOUT_SECONDS_MAX,
             is_repeatable: false,
+            artifact: ArtifactUse::None,
         };
         let function = Function(Arc::new(function) as Arc<TaskFunction>);
         self.definition.tasks.push(TaskKind::of_function(declared, function));

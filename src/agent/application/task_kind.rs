@@ -13,6 +13,7 @@ use super::check::AGENT_NAME;
 use super::definition::COMMAND_ARGUMENTS_MAX;
 use super::embedded::{Function, TaskFunction};
 use crate::fleet::schema::Schema;
+use crate::wire::artifact::ArtifactUse;
 use crate::wire::limits::{NAME_BYTES_MAX, SCHEMA_BYTES_MAX};
 use crate::wire::settings;
 
@@ -127,6 +128,7 @@ impl TaskTable {
             schema,
             timeout_seconds: self.timeout_seconds,
             is_repeatable: self.repeatable,
+            artifact: ArtifactUse::None,
         };
         let (command, user, directory) = (Some(self.command), self.user, self.directory);
         Ok(TaskKind { declared, command, user, directory, function: None })
@@ -153,6 +155,7 @@ impl TaskKind {
             schema: schema.to_string(),
             timeout_seconds: TASK_TIMEOUT_SECONDS_MAX,
             is_repeatable: true,
+            artifact: ArtifactUse::None,
         };
         Self { declared, command: None, user: None, directory: None, function: None }
     }

@@ -28,6 +28,7 @@ fn order(run: RunId) -> RunOrder {
         timeout_seconds: 60,
         start_within_seconds: 600,
         may_repeat: true,
+        artifact: None,
     }
 }
 

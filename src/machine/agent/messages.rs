@@ -62,7 +62,7 @@ impl AgentMachine {
                 self.actions.push_back(Action::RunsStored(stored.acks));
             }
             // Enrolment and probes have links and conversations of their own.
-            ToAgent::Enrolled(_) | ToAgent::Probed(_) => {}
+            ToAgent::Enrolled(_) | ToAgent::Probed(_) | ToAgent::ArtifactPart(_) => {}
             ToAgent::Fork(fork) => {
                 // When it fails, the next sync asks for it again.
                 let seconds = if self.forks == 0 { FORK_SECONDS } else { REMOVED_SECONDS };

@@ -49,6 +49,7 @@ pub(super) fn said(actions: &[Action]) -> Vec<String> {
             }
             ToServer::Statistics(statistics) => format!("statistics {}", statistics.entries.len()),
             ToServer::Renew(renew) => format!("renew {}", renew.request.len()),
+            ToServer::Fetch(fetch) => format!("fetch {} from {}", fetch.hash, fetch.offset),
         }
     })
     .collect()

@@ -276,6 +276,7 @@ pub(in crate::store) fn desired_of(
             timeout_seconds: definition.timeout_seconds,
             start_within_seconds: u32::try_from(left_milliseconds / 1_000).unwrap_or(u32::MAX),
             may_repeat: definition.may_repeat,
+            artifact: None,
         };
         room.take(run.settings.len() + run.application.len() + run.kind.len());
         last = Some((row.get(6)?, run.run));

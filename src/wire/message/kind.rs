@@ -20,6 +20,8 @@ pub const RUNS: u32 = 8;
 pub const STATISTICS: u32 = 9;
 /// [`ToServer::Renew`](super::ToServer::Renew).
 pub const RENEW: u32 = 10;
+/// [`ToServer::Fetch`](super::ToServer::Fetch).
+pub const FETCH: u32 = 11;
 /// [`ToAgent::Enrolled`](super::ToAgent::Enrolled).
 pub const ENROLLED: u32 = 33;
 /// [`ToAgent::InSync`](super::ToAgent::InSync).
@@ -56,3 +58,5 @@ pub const RENEWED: u32 = 48;
 pub const TRUST: u32 = 49;
 /// [`ToAgent::Fork`](super::ToAgent::Fork).
 pub const FORK: u32 = 50;
+/// [`ToAgent::ArtifactPart`](super::ToAgent::ArtifactPart).
+pub const ARTIFACT_PART: u32 = 51;

@@ -1,10 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::artifact::{Artifact, ArtifactPart, Fetch};
 use crate::wire::datagram::NoticeKind;
 use crate::wire::digest::Digest;
 use crate::wire::frame;
-use crate::wire::id::{DeviceId, Epoch, RunId, TokenId};
+use crate::wire::id::{ArtifactHash, DeviceId, Epoch, RunId, TokenId};
 use crate::wire::inventory::tests::any_inventory;
 use crate::wire::section::{ApplicationCondition, Condition, HostFacts, Section};
 use crate::wire::settings::{Drift, SettingsOrder, SettingsReport, SettingsState};
@@ -123,7 +124,9 @@ fn any_to_server() -> impl Strategy<Value = ToServer<'static>> {
         prop::collection::vec(any::<u8>(), 0..300).prop_map(|request| ToServer::Renew(Renew { request }));
     let runs =
         prop::collection::vec(any_update(), 0..4).prop_map(|updates| ToServer::Runs(RunUpdates { updates }));
-    prop_oneof![enrol, sync, part, events, ping, goodbye, probe, statistics, runs, renew]
+    let fetch = (any::<[u8; 32]>(), any::<u64>())
+        .prop_map(|(hash, offset)| ToServer::Fetch(Fetch { hash: ArtifactHash(hash), offset }));
+    prop_oneof![enrol, sync, part, events, ping, goodbye, probe, statistics, runs, renew, fetch]
 }
 
 fn any_update() -> impl Strategy<Value = RunUpdate> {
@@ -219,6 +222,12 @@ fn any_to_agent() -> impl Strategy<Value = ToAgent> {
                 timeout_seconds,
                 start_within_seconds: 5,
                 may_repeat,
+                artifact: may_repeat.then(|| Artifact {
+                    hash: ArtifactHash([run.to_le_bytes()[0]; 32]),
+                    bytes: run >> 32,
+                    name: "firmware.bin".into(),
+                    signature: (run % 2 == 0).then(|| "untrusted comment".into()),
+                }),
             }))
         }),
         prop::collection::vec(any::<u64>().prop_map(RunId), 0..9)
@@ -227,6 +236,12 @@ fn any_to_agent() -> impl Strategy<Value = ToAgent> {
             let acks = acks.into_iter().map(|(run, serial)| RunAck { run: RunId(run), serial });
             ToAgent::RunsStored(RunsStored { acks: acks.collect() })
         }),
+        (any::<[u8; 32]>(), any::<u64>(), bytes(), any::<Option<u32>>(), any::<Option<bool>>()).prop_map(
+            |(hash, offset, bytes, again_seconds, refusal)| {
+                let (hash, refusal) = (ArtifactHash(hash), refusal.map(|said| said.to_string()));
+                ToAgent::ArtifactPart(ArtifactPart { hash, offset, bytes, again_seconds, refusal })
+            }
+        ),
         "\\PC{0,100}"
             .prop_map(|message| ToAgent::Error(ErrorReport { code: ErrorCode::TokenExpired, message })),
     ]

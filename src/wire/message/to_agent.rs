@@ -3,6 +3,7 @@
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use super::{MessageError, at_end, kind, read_kind, write};
+use crate::wire::artifact::ArtifactPart;
 use crate::wire::bounded;
 use crate::wire::digest::Digest;
 use crate::wire::frame;
@@ -52,6 +53,8 @@ pub enum ToAgent {
     Trust(Box<Trust>),
     /// Kind 50: two machines use this identity, and this one is to have one of its own.
     Fork(Fork),
+    /// Kind 51: a part of an artifact.
+    ArtifactPart(ArtifactPart),
 }
 
 impl ToAgent {
@@ -76,6 +79,7 @@ impl ToAgent {
             Self::Renewed(body) => write(out, kind::RENEWED, body),
             Self::Trust(body) => write(out, kind::TRUST, body),
             Self::Fork(body) => write(out, kind::FORK, body),
+            Self::ArtifactPart(body) => write(out, kind::ARTIFACT_PART, body),
         });
     }
 
@@ -110,6 +114,7 @@ impl ToAgent {
             kind::RENEWED => Self::Renewed(decoder.decode()?),
             kind::TRUST => Self::Trust(decoder.decode()?),
             kind::FORK => Self::Fork(decoder.decode()?),
+            kind::ARTIFACT_PART => Self::ArtifactPart(decoder.decode()?),
             unknown => return Err(MessageError::UnknownKind(unknown)),
         };
         at_end(&decoder)?;

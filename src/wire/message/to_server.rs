@@ -4,6 +4,7 @@ use minicbor::{Decode, Decoder, Encode};
 
 use super::to_agent::is_false;
 use super::{MessageError, at_end, kind, read_kind, write};
+use crate::wire::artifact::Fetch;
 use crate::wire::bounded;
 use crate::wire::datagram::NoticeKind;
 use crate::wire::digest::Digest;
@@ -42,6 +43,8 @@ pub enum ToServer<'b> {
     Statistics(Statistics),
     /// Kind 10: the device asks for a certificate for another key, or for a longer time.
     Renew(Renew),
+    /// Kind 11: the device asks for a part of an artifact.
+    Fetch(Fetch),
 }
 
 impl<'b> ToServer<'b> {
@@ -58,6 +61,7 @@ impl<'b> ToServer<'b> {
             Self::Runs(body) => write(out, kind::RUNS, body),
             Self::Statistics(body) => write(out, kind::STATISTICS, body),
             Self::Renew(body) => write(out, kind::RENEW, body),
+            Self::Fetch(body) => write(out, kind::FETCH, body),
         });
     }
 
@@ -79,6 +83,7 @@ impl<'b> ToServer<'b> {
             kind::RUNS => Self::Runs(decoder.decode()?),
             kind::STATISTICS => Self::Statistics(decoder.decode()?),
             kind::RENEW => Self::Renew(decoder.decode()?),
+            kind::FETCH => Self::Fetch(decoder.decode()?),
             unknown => return Err(MessageError::UnknownKind(unknown)),
         };
         at_end(&decoder)?;

@@ -45,6 +45,7 @@ impl Kiosk {
             timeout_seconds: 600,
             start_within_seconds: 600,
             may_repeat: false,
+            artifact: None,
         }
     }
 

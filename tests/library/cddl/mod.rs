@@ -5,11 +5,12 @@
 
 mod schema;
 
+use muster::wire::artifact::{Artifact, ArtifactPart, ArtifactUse, Fetch};
 use muster::wire::datagram::NoticeKind;
 use muster::wire::digest::Digest;
 use muster::wire::event::{Event, Severity};
 use muster::wire::frame;
-use muster::wire::id::{DeviceId, Epoch, RunId, TokenId};
+use muster::wire::id::{ArtifactHash, DeviceId, Epoch, RunId, TokenId};
 use muster::wire::inventory::Application;
 use muster::wire::message::{
     Ack, Enrol, Enrolled, ErrorCode, ErrorReport, EventItem, Events, Fork, Goodbye, InSync, Later,
@@ -66,14 +67,29 @@ fn conditions() -> Vec<ApplicationCondition> {
 }
 
 fn declaration() -> Declaration {
-    let kind =
-        TaskKind { kind: "restart".into(), schema: "{}".into(), timeout_seconds: 60, is_repeatable: false };
+    let kind = TaskKind {
+        kind: "restart".into(),
+        schema: "{}".into(),
+        timeout_seconds: 60,
+        is_repeatable: false,
+        artifact: ArtifactUse::Signed,
+    };
     Declaration {
         application: "nginx".into(),
         takes_settings: true,
         settings_schema: String::new(),
         kinds: vec![kind],
     }
+}
+
+fn artifact() -> Artifact {
+    let signature = Some("untrusted comment: signature".into());
+    Artifact { hash: ArtifactHash([9; 32]), bytes: 4 << 30, name: "firmware.bin".into(), signature }
+}
+
+fn artifact_part(bytes: Vec<u8>, again_seconds: Option<u32>, refusal: Option<String>) -> ToAgent {
+    let hash = ArtifactHash([9; 32]);
+    ToAgent::ArtifactPart(ArtifactPart { hash, offset: LARGE, bytes, again_seconds, refusal })
 }
 
 fn run_updates() -> RunUpdates {
@@ -162,6 +178,7 @@ fn bodies() -> Vec<Vec<u8>> {
         ToServer::Probe(Probe { udp_port: 15_000 }),
         ToServer::Runs(run_updates()),
         ToServer::Renew(Renew { request: vec![0x30; 300] }),
+        ToServer::Fetch(Fetch { hash: ArtifactHash([9; 32]), offset: LARGE }),
         ToServer::Statistics(Statistics {
             entries: statistics
                 .map(|(name, unit, value)| Statistic {
@@ -235,7 +252,10 @@ fn bodies() -> Vec<Vec<u8>> {
             timeout_seconds: 600,
             start_within_seconds: u32::MAX,
             may_repeat: false,
+            artifact: Some(artifact()),
         })),
+        artifact_part(Vec::new(), Some(60), Some("gone".into())),
+        artifact_part(vec![7; 300], None, None),
         ToAgent::Runs(RunList { runs: vec![RunId(1), RunId(LARGE)] }),
         ToAgent::RunsStored(RunsStored { acks: vec![RunAck { run: RunId(LARGE), serial: u32::MAX }] }),
     ];

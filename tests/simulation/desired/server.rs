@@ -155,6 +155,7 @@ impl OrderBook {
             timeout_seconds: 600,
             start_within_seconds: 600,
             may_repeat: booked.may_repeat,
+            artifact: None,
         };
         let is_ordered = |run: &RunProgress| run.state == RunState::Pending && run.begin_by > now;
         let pending = self.open_runs(device).filter(|(_, booked)| is_ordered(&booked.run));

@@ -15,6 +15,7 @@ use crate::store::query::{self, RunFilter, TaskFilter};
 use crate::store::testing::{self, Fleet, all, wait};
 use crate::store::{Among, DeviceChange, GroupChange, Moment, StoreError, TaskTime, TimeChange};
 use crate::wire::api::{CreatedTask, NewTask, Task, TaskDefinition, TaskRun, TaskTargets};
+use crate::wire::artifact::ArtifactUse;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, RunId, TaskId};
 use crate::wire::run_state::RunState;
@@ -45,6 +46,7 @@ fn kinds() -> Vec<Declaration> {
             kind: "clean".into(),
             timeout_seconds: 600,
             is_repeatable: true,
+            artifact: ArtifactUse::None,
             schema: r#"{"properties": {"deep": {"type": "boolean"}}, "additionalProperties": false}"#.into(),
         }],
     }]
