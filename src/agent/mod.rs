@@ -30,6 +30,7 @@ pub mod race;
 pub mod run;
 pub mod settings;
 pub mod shutdown;
+pub mod signature;
 pub mod spool;
 pub mod talk;
 pub mod task;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::application::Definition;
 use super::identity::{KeyType, RenewalKey};
-use super::open;
+use super::{open, signature};
 use crate::configuration::{self, ConfigError, Source, count};
 
 /// Name of the configuration file that is looked for in the data directory.
@@ -56,6 +56,8 @@ pub struct Settings {
     pub collect: CollectSettings,
     /// Execution of tasks.
     pub tasks: TaskSettings,
+    /// Artifacts that have to be signed.
+    pub releases: ReleaseSettings,
     /// Applications of the program that embeds the agent: it asks no other program, and listens for none.
     /// `None`: the agent is a program of its own.
     #[serde(skip)]
@@ -158,6 +160,15 @@ pub struct TaskSettings {
     pub concurrent: usize,
 }
 
+/// Artifacts that have to be signed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReleaseSettings {
+    /// The key that signs them, above one that is pinned.
+    #[serde(deserialize_with = "signature::optional_key")]
+    pub key: Option<String>,
+}
+
 impl Default for TaskSettings {
     fn default() -> Self {
         Self { exec: false, concurrent: 4 }
@@ -178,6 +189,7 @@ impl Default for Settings {
             wake: WakeSettings::default(),
             collect: CollectSettings::default(),
             tasks: TaskSettings::default(),
+            releases: ReleaseSettings::default(),
             embedded: None,
         }
     }

@@ -11,6 +11,7 @@ mod connection;
 mod device;
 mod fixture;
 mod journal;
+pub(crate) mod minisign;
 mod musterd;
 mod process;
 pub(crate) mod provider;

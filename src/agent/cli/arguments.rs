@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::install::ServiceManager;
 use crate::agent::identity::KeyType;
+use crate::agent::signature::parse_key;
 use crate::wire::event::Severity;
 
 /// The agent's data directory when nothing names another.
@@ -175,6 +176,10 @@ pub struct Enroll {
     /// the configuration says, otherwise ed25519]
     #[arg(long, value_name = "KIND")]
     pub key_type: Option<KeyType>,
+    /// The key that signs releases of the agent and of firmware: the second line of minisign.pub. It is
+    /// pinned: the server can't change it later
+    #[arg(long, value_name = "KEY", value_parser = parse_key)]
+    pub release_key: Option<String>,
     /// Replace an identity that is already there; the old device stays in the server's list until it is
     /// removed there
     #[arg(long)]

@@ -22,6 +22,7 @@ use crate::agent::identity::{Identity, KeyType};
 use crate::agent::join;
 use crate::agent::local::client::LocalError;
 use crate::agent::moving;
+use crate::agent::signature::set_key;
 use crate::wire::limits::NAME_BYTES_MAX;
 use crate::wire::printable::{is_device_name, is_name};
 use crate::wire::token::JoinToken;
@@ -73,6 +74,9 @@ fn enrol(
 ) -> Result<(), CommandError> {
     let NewDevice { identity, is_waiting } =
         enroll_here(directory, server, token, name, key_type, arguments.force)?;
+    if let Some(key) = &arguments.release_key {
+        set_key(directory.path(), key).map_err(CommandError::refused)?;
+    }
     say!("enrolled as '{}' ({}) at {}", identity.name, identity.device, identity.server);
     if identity.name != name {
         say!("{}", other_name(name));

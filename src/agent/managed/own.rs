@@ -15,6 +15,7 @@ use crate::agent::identity::{Identity, KeyType, RenewalKey};
 use crate::agent::settings::{
     LogLevel, SPOOL_QUOTA_MEBIBYTES_MAX, SPOOL_QUOTA_MEBIBYTES_MIN, Settings, SpoolSettings,
 };
+use crate::agent::signature;
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::fleet::schema::Schema;
 use crate::wire::settings::Declaration;
@@ -34,6 +35,9 @@ pub struct OwnSettings {
     pub key_type: Option<KeyType>,
     /// Key of a renewed certificate.
     pub renewal_key: Option<RenewalKey>,
+    /// Key that signs artifacts, for a device on which none is pinned.
+    #[serde(deserialize_with = "signature::optional_key")]
+    pub release_key: Option<String>,
     /// The spool's quotas, by their keys in `[spool]` of the device's file.
     pub spool: BTreeMap<String, u32>,
 }
@@ -54,6 +58,7 @@ pub fn schema() -> String {
             "log_level": { "enum": ["error", "warn", "info", "debug"] },
             "key_type": { "enum": ["ed25519", "p256"] },
             "renewal_key": { "enum": ["new", "same"] },
+            "release_key": { "type": "string" },
             "spool": {
                 "type": "object",
                 "additionalProperties": false,
@@ -170,6 +175,7 @@ mod tests {
             ("{\"log_level\":\"loud\"}", "log_level"),
             ("{\"spool\":{\"info_mebibytes\":0}}", "spool.info_mebibytes"),
             ("{\"spool\":{\"all_mebibytes\":1}}", "all_mebibytes"),
+            ("{\"release_key\":\"RW\"}", "minisign"),
             ("[]", "object"),
         ] {
             let error = OwnSettings::parse(text).unwrap_err();

@@ -6,6 +6,7 @@ use crate::agent::directory::{Directory, DirectoryError};
 use crate::agent::managed::own::OwnSettings;
 use crate::agent::managed::{Managed, statistics};
 use crate::agent::settings::CONCURRENT_RUNS_MAX;
+use crate::agent::signature::pin_key_of_policy;
 use crate::agent::spool::SpoolError;
 use crate::agent::task::files::uptime_milliseconds;
 use crate::agent::task::plan::plan;
@@ -118,6 +119,9 @@ impl Agent {
 
     fn set_own(&mut self, now: &Now, text: &str) -> Result<(), String> {
         let own = OwnSettings::parse(text)?;
+        if let Some(key) = &own.release_key {
+            pin_key_of_policy(self.directory.path(), &self.settings, key)?;
+        }
         OwnSettings::keep(self.directory.path(), text).map_err(|error| error.to_string())?;
         self.own = own;
         self.machine.set_own_interval(now, self.own.interval_seconds);
