@@ -30,6 +30,7 @@ fn policy() -> SyncPolicy {
         interval_seconds: 900,
         keep_seconds: Some(180),
         has_room: true,
+        has_fetch_room: true,
         reconnect_seconds: 120,
         later_seconds: muster::machine::session::LATER_SECONDS,
         peer: None,

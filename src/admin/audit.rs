@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
-use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -19,6 +18,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::access::{Govern, May};
+use super::artifacts;
 use super::connection::Caller;
 use super::context::AdminContext;
 use super::devices::shown;
@@ -64,7 +64,6 @@ impl Change {
 }
 
 /// The request of this task is in truth about this.
-#[cfg(feature = "console")]
 pub(super) fn names(after: &Value) {
     if let Some(change) = Change::of_this_request()
         && let Some(entry) = change.entry.lock().as_mut()
@@ -101,11 +100,16 @@ pub(super) async fn watch(
     }
     let parameter = parameters.iter().next().map(|(_, value)| value.to_owned());
     let (parts, body) = request.into_parts();
-    let body = match whole_body(Request::from_parts(parts.clone(), body)).await {
-        Ok(body) => body,
-        Err(refusal) => return refusal.into_response(),
+    let (asked, body) = if artifacts::is_upload(&parts.method, parts.uri.path()) {
+        (Bytes::new(), body)
+    } else {
+        match whole_body(Request::from_parts(parts.clone(), body)).await {
+            Ok(asked) => (asked.clone(), Body::from(asked)),
+            Err(refusal) => return refusal.into_response(),
+        }
     };
-    let work = async move { audited(&shared, route.as_str(), parameter, (parts, body), next).await };
+    let request = Request::from_parts(parts, body);
+    let work = async move { audited(&shared, route.as_str(), parameter, (request, asked), next).await };
     // A task of its own: a client that goes away must not leave a change without its row.
     tokio::spawn(work)
         .await
@@ -116,18 +120,22 @@ async fn audited(
     shared: &Arc<Shared>,
     route: &str,
     parameter: Option<String>,
-    (parts, body): (Parts, Bytes),
+    (request, asked): (Request, Bytes),
     next: Next,
 ) -> Response {
-    let asked: Option<Value> = serde_json::from_slice(&body).ok();
+    let asked: Option<Value> = serde_json::from_slice(&asked).ok();
     let is_dry_run = asked.as_ref().is_some_and(|asked| asked["dry_run"] == true);
-    let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
-    let target = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+    let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+    let target = match request.uri().path_and_query() {
+        // The handler names what came.
+        Some(_) if artifacts::is_upload(request.method(), request.uri().path()) => route.to_owned(),
+        target => target.map_or_else(String::new, ToString::to_string),
+    };
     let mut entry = AuditEntry {
         at: shared.context.clock.ages().wall,
         actor: caller.actor,
         origin: caller.origin,
-        action: format!("{} {route}", parts.method),
+        action: format!("{} {route}", request.method()),
         target,
         before: None,
         after: asked.clone().map(|asked| without_secrets(asked).to_string()),
@@ -141,7 +149,7 @@ async fn audited(
         entry: Mutex::new(in_store.then(|| entry.clone())),
         is_written: AtomicBool::new(false),
     });
-    let handled = next.run(Request::from_parts(parts, Body::from(body)));
+    let handled = next.run(request);
     let answer = CHANGE.scope(Arc::clone(&change), handled).await;
     if is_dry_run && answer.status() != StatusCode::FORBIDDEN {
         return answer;
@@ -226,6 +234,7 @@ fn before(
         "/v1/users/{name}" | "/v1/users/{name}/link" => {
             Some(json!(context.store.users().get(&parameter?, context.clock.ages().wall).ok()?))
         }
+        "/v1/artifacts/{hash}" => Some(json!(context.artifacts.get(parameter?.parse().ok()?).ok()?)),
         "/v1/tasks/{id}/cancel" => Some(json!(query::task(&reader, parameter?.parse().ok()?).ok()?.task)),
         "/v1/groups" | "/v1/groups/remove" => Some(json!(query::group(&reader, &member("path")?).ok()?)),
         "/v1/groups/move" => Some(json!(query::group(&reader, &member("from")?).ok()?)),

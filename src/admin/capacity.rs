@@ -3,7 +3,8 @@
 //! ```text
 //! CONNECTIONS_MAX ─┬─ FOLLOWERS_MAX  streams of events, without end
 //!                  ├─ WAITS_MAX      answers that wait for devices, up to an hour
-//!                  └─ the rest       requests that are answered at once: status, lists, changes
+//!                  └─ the rest       requests that are answered at once: status, lists, changes;
+//!                                    UPLOADS_MAX of them may be uploads, which take their time
 //! ```
 
 use std::sync::Arc;
@@ -22,10 +23,14 @@ pub const FOLLOWERS_MAX: usize = 32;
 /// Requests that wait for devices at once, in requests.
 pub const WAITS_MAX: usize = 16;
 
+/// Uploads at once, in requests: more would only share the disk.
+pub const UPLOADS_MAX: usize = 4;
+
 /// Places for everybody else, in connections.
 const RESERVE: usize = 16;
 
 const _: () = assert!(FOLLOWERS_MAX + WAITS_MAX + RESERVE <= CONNECTIONS_MAX);
+const _: () = assert!(UPLOADS_MAX < RESERVE);
 
 /// The places, free and taken. Clones share them.
 #[derive(Clone)]
@@ -33,6 +38,7 @@ pub(super) struct Capacity {
     pub(super) connections: Arc<Semaphore>,
     followers: Arc<Semaphore>,
     waits: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
 }
 
 impl Capacity {
@@ -42,6 +48,7 @@ impl Capacity {
             connections: semaphore(CONNECTIONS_MAX),
             followers: semaphore(FOLLOWERS_MAX),
             waits: semaphore(WAITS_MAX),
+            uploads: semaphore(UPLOADS_MAX),
         }
     }
 
@@ -66,8 +73,17 @@ impl Capacity {
         })
     }
 
+    /// The place of an upload, until it is dropped.
+    pub(super) fn upload(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        place(&self.uploads).ok_or_else(|| {
+            let text =
+                format!("{UPLOADS_MAX} artifacts are being added already, and no more may: try again later");
+            ApiError::new(ErrorCode::Busy, text)
+        })
+    }
+
     /// The limits, and how far they are used.
-    pub(super) fn limits(&self) -> [Limit; 3] {
+    pub(super) fn limits(&self) -> [Limit; 4] {
         let limit = |name: &str, max: usize, left: &Semaphore| {
             let used = max.saturating_sub(left.available_permits()) as u64;
             Limit { name: name.to_owned(), value: max as u64, used: Some(used) }
@@ -76,6 +92,7 @@ impl Capacity {
             limit("administrators", CONNECTIONS_MAX, &self.connections),
             limit("event followers", FOLLOWERS_MAX, &self.followers),
             limit("waiting requests", WAITS_MAX, &self.waits),
+            limit("uploads", UPLOADS_MAX, &self.uploads),
         ]
     }
 }

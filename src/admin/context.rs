@@ -14,7 +14,7 @@ use crate::concurrency::counters::Counters;
 use crate::journal::ReadError;
 use crate::machine::device_state::LinkRef;
 use crate::reactor::Clock;
-use crate::store::Store;
+use crate::store::{Artifacts, Store};
 use crate::wire::api::{
     BackupStatus, CallOutcome, CertificateChange, CertificateStage, CertificateStatus, DatagramTotals,
     EventTotals, JournalStatus, Limit, LinkTotals, RecoveryKey,
@@ -28,6 +28,8 @@ use crate::wire::time::WallTime;
 pub struct AdminContext {
     /// The state on disk, and the devices in memory.
     pub store: Store,
+    /// Files that tasks come with.
+    pub artifacts: Arc<Artifacts>,
     /// The way to the open links.
     pub links: Arc<dyn Links>,
     /// The way to call devices, wherever they are.

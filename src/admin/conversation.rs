@@ -17,10 +17,12 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use super::artifacts::{UPLOAD_SECONDS_MAX, is_upload};
 use super::connection::{Caller, stopped};
 use super::error::ApiError;
 use super::stall::{STALL_SECONDS_MAX, StallGuard};
 use crate::wire::api::{ErrorCode, REQUEST_BODY_BYTES_MAX};
+use crate::wire::limits::ARTIFACT_BYTES_MAX;
 
 pub(super) mod streams;
 
@@ -86,24 +88,29 @@ async fn answered(
     caller: Caller,
     router: Router,
 ) -> Result<Response, Infallible> {
-    if let Some(refusal) = too_long(&request) {
+    let is_upload = is_upload(request.method(), request.uri().path());
+    let (bytes_max, seconds_max) = match is_upload {
+        true => (ARTIFACT_BYTES_MAX, UPLOAD_SECONDS_MAX),
+        false => (REQUEST_BODY_BYTES_MAX as u64, ANSWER_SECONDS_MAX),
+    };
+    if let Some(refusal) = too_long(&request, bytes_max) {
         return Ok(refusal.into_response());
     }
     request.extensions_mut().insert(caller);
     name_host_in_header(&mut request);
     let answer = TowerToHyperService::new(router).call(request);
-    let answered = tokio::time::timeout(Duration::from_secs(ANSWER_SECONDS_MAX), answer).await;
+    let answered = tokio::time::timeout(Duration::from_secs(seconds_max), answer).await;
     answered.unwrap_or_else(|_| {
-        let text = format!("the request took longer than {ANSWER_SECONDS_MAX} s: try again later");
+        let text = format!("the request took longer than {seconds_max} s: try again later");
         Ok(ApiError::new(ErrorCode::Busy, text).into_response())
     })
 }
 
 /// A request that says before it begins that it is longer than any may be.
-fn too_long(request: &Request<Incoming>) -> Option<ApiError> {
+fn too_long(request: &Request<Incoming>, bytes_max: u64) -> Option<ApiError> {
     let bytes = request.body().size_hint().lower();
-    (bytes > REQUEST_BODY_BYTES_MAX as u64).then(|| {
-        let text = format!("the body is to have {bytes} bytes, at most {REQUEST_BODY_BYTES_MAX} are allowed");
+    (bytes > bytes_max).then(|| {
+        let text = format!("the body is to have {bytes} bytes, at most {bytes_max} are allowed");
         ApiError::new(ErrorCode::TooLarge, text)
     })
 }

@@ -77,6 +77,7 @@ impl From<StoreError> for ApiError {
             StoreError::NoDevice(_)
             | StoreError::DeviceRemoved(_)
             | StoreError::NoGroup(_)
+            | StoreError::NoArtifact(_)
             | StoreError::NoPolicy { .. }
             | StoreError::NoTask(_)
             | StoreError::NoRun(_)
@@ -93,6 +94,7 @@ impl From<StoreError> for ApiError {
             | StoreError::SignsInElsewhere { .. }
             | StoreError::TooManyUsers(_)
             | StoreError::TooManyTasks { .. }
+            | StoreError::ArtifactRefused(_)
             | StoreError::TooManyLabels { .. }
             | StoreError::NotWaiting(_)
             | StoreError::Waits(_)
@@ -105,12 +107,14 @@ impl From<StoreError> for ApiError {
             | StoreError::BadUserName(_)
             | StoreError::BadGroup(_)
             | StoreError::BadTask(_)
+            | StoreError::BadArtifact(_)
             | StoreError::BadLabel(_)
             | StoreError::BadPattern(_)
             | StoreError::BadCursor(_) => Self::invalid(message),
             StoreError::Busy | StoreError::Full | StoreError::Stopped | StoreError::IdTaken => {
                 Self::new(ErrorCode::Busy, message)
             }
+            StoreError::ArtifactTooLarge(_) => Self::new(ErrorCode::TooLarge, message),
             StoreError::Token(_) => Self::new(ErrorCode::Conflict, message),
             _ => Self::internal(message),
         }

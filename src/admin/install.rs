@@ -11,11 +11,9 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use axum::body::Bytes;
 use axum::extract::FromRequestParts;
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST};
@@ -30,8 +28,9 @@ use super::connection::Caller;
 use super::error::ApiError;
 use super::extract::Path;
 use super::{Shared, lines};
+use crate::store::{Stamp, hash_of, read_piece};
 use crate::wire::api::ErrorCode;
-use crate::wire::id::CertificateHash;
+use crate::wire::id::ArtifactHash;
 
 /// Machines for which an agent may be there, as uname(1) names them: the file of each is
 /// `muster-agent-MACHINE`.
@@ -60,11 +59,8 @@ pub(super) const PROGRAM: &str = "application/octet-stream";
 struct Agent {
     machine: &'static str,
     stamp: Stamp,
-    sha256: [u8; 32],
+    sha256: ArtifactHash,
 }
-
-/// Tells one content of a file from the next: device, inode, length, times of its change in nanoseconds.
-type Stamp = (u64, u64, u64, i64, i64);
 
 /// The agents in the directory, and those who fetch one.
 pub(super) struct Agents {
@@ -142,36 +138,11 @@ fn read(machine: &'static str, path: &std::path::Path, before: &[Agent]) -> io::
     if found.len() > AGENT_BYTES_MAX {
         return Err(io::Error::other(format!("it has more than {AGENT_BYTES_MAX} bytes")));
     }
-    let of_content = found.mtime().wrapping_mul(1_000_000_000).wrapping_add(found.mtime_nsec());
-    let of_inode = found.ctime().wrapping_mul(1_000_000_000).wrapping_add(found.ctime_nsec());
-    let stamp = (found.dev(), found.ino(), found.len(), of_content, of_inode);
+    let stamp = Stamp::of(&found);
     if let Some(known) = before.iter().find(|known| known.machine == machine && known.stamp == stamp) {
         return Ok((*known, file));
     }
-    let (mut hash, mut at) = (Context::new(&SHA256), 0);
-    loop {
-        let piece = piece(&file, at)?;
-        if piece.is_empty() {
-            break;
-        }
-        hash.update(&piece);
-        at += piece.len() as u64;
-    }
-    let mut sha256 = [0; 32];
-    sha256.copy_from_slice(hash.finish().as_ref());
-    Ok((Agent { machine, stamp, sha256 }, file))
-}
-
-/// The bytes of a file from a place on, as many as are sent at once; none at its end.
-fn piece(file: &File, at: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; PIECE_BYTES];
-    let length = file.read_at(&mut bytes, at)?;
-    bytes.truncate(length);
-    Ok(bytes)
-}
-
-fn hexadecimal(hash: [u8; 32]) -> String {
-    CertificateHash(hash).to_string()
+    Ok((Agent { machine, stamp, sha256: hash_of(&file)? }, file))
 }
 
 /// The name by which somebody reaches the server over the network: host, and port where it is not that of
@@ -262,7 +233,7 @@ pub(super) async fn script(
     let agents = shared.pool.run(move || Ok(Agents::look(&directory, &known))).await?;
     let (mut cases, mut machines) = (String::new(), Vec::new());
     for (Agent { machine, sha256, .. }, _) in agents {
-        let _ = writeln!(cases, "\t{machine}) sha256={} ;;", hexadecimal(sha256));
+        let _ = writeln!(cases, "\t{machine}) sha256={sha256} ;;");
         machines.push(machine);
     }
     let port = shared.network.lock().unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
@@ -298,12 +269,13 @@ pub(super) async fn agent(
     let (directory, known) = (shared.installer.directory.clone(), Arc::clone(&shared.installer.known));
     let find = move || {
         let found = Agents::look(&directory, &known);
-        Ok(found.into_iter().find(|(agent, _)| hexadecimal(agent.sha256) == sha256))
+        Ok(found.into_iter().find(|(agent, _)| agent.sha256.to_string() == sha256))
     };
-    let (Agent { stamp: (_, _, length, ..), .. }, file) = shared.pool.run(find).await?.ok_or_else(|| {
+    let (Agent { stamp, .. }, file) = shared.pool.run(find).await?.ok_or_else(|| {
         let text = "no agent here has this SHA-256: GET /install names those that are here";
         ApiError::new(ErrorCode::NotFound, text)
     })?;
+    let length = stamp.bytes();
     let (pieces, body) = lines::body();
     let (shared, file) = (Arc::clone(&shared), Arc::new(file));
     tokio::spawn(async move {
@@ -311,8 +283,10 @@ pub(super) async fn agent(
         let mut at = 0;
         while at < length {
             let file = Arc::clone(&file);
-            let read =
-                move || piece(&file, at).map_err(|error| ApiError::internal(format!("an agent: {error}")));
+            let read = move || {
+                read_piece(&file, at, PIECE_BYTES)
+                    .map_err(|error| ApiError::internal(format!("an agent: {error}")))
+            };
             // A client that hears less than it was promised asks again.
             let Ok(piece) = shared.pool.run(read).await else { return };
             at += piece.len() as u64;

@@ -17,6 +17,7 @@
 mod access;
 mod api_tokens;
 mod applications;
+mod artifacts;
 mod audit;
 mod blocking;
 mod calls;
@@ -234,6 +235,8 @@ fn routes() -> Routes {
         .route("/v1/tasks", get(tasks::list).post(tasks::create))
         .route("/v1/tasks/{id}", get(tasks::show))
         .route("/v1/tasks/{id}/cancel", post(tasks::cancel))
+        .route(artifacts::PATH, post(artifacts::add).get(artifacts::list))
+        .route("/v1/artifacts/{hash}", delete(artifacts::remove))
         .route("/v1/runs", get(tasks::runs))
         .route("/v1/runs/{id}", get(tasks::run))
         .route("/v1/devices/{device}/settings", get(policies::of_device))

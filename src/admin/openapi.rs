@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::access::{Door, May, Newcomer, Right, See};
+use super::artifacts::Content;
 use super::connection::Caller;
 use super::error::ApiError;
 use super::extract::{Body, Path, Query};
@@ -36,7 +37,8 @@ pub(super) struct Outline {
     /// Whether it is for those who have not signed in.
     is_open: bool,
     parameters: Vec<Value>,
-    body: Option<Value>,
+    /// Media type and schema.
+    body: Option<(&'static str, Value)>,
     success: Option<(u16, Option<Value>)>,
     errors: BTreeSet<u16>,
     schemas: Map<String, Value>,
@@ -121,8 +123,14 @@ impl<T: ToSchema> Part for Query<T> {
 
 impl<T: ToSchema> Part for Body<T> {
     fn outline(outline: &mut Outline) {
-        outline.body = Some(outline.schema::<T>());
+        outline.body = Some(("application/json", outline.schema::<T>()));
         outline.fails(&[ErrorCode::InvalidArgument, ErrorCode::NotFound, ErrorCode::Conflict]);
+    }
+}
+
+impl Part for Content {
+    fn outline(outline: &mut Outline) {
+        outline.body = Some(("application/octet-stream", json!({})));
     }
 }
 
@@ -351,8 +359,8 @@ impl DescribedMethod {
         if outline.is_open {
             operation["security"] = json!([]);
         }
-        if let Some(schema) = outline.body {
-            let content = json!({ "application/json": { "schema": schema } });
+        if let Some((media_type, schema)) = outline.body {
+            let content = json!({ media_type: { "schema": schema } });
             operation["requestBody"] = json!({ "required": true, "content": content });
         }
         schemas.append(&mut outline.schemas);

@@ -1,9 +1,10 @@
 //! One HTTP/1.1 connection over the server's Unix socket (RFC 9112), kept between requests.
 
+use std::fs::File;
 use std::io;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
@@ -13,9 +14,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::error::Elapsed;
 use tokio_rustls::TlsConnector;
 
 use super::address::Address;
+use super::body::RequestBody;
 use super::error::ClientError;
 use crate::reactor::channel::{ClientTls, ExpectedServer};
 use crate::wire::api::ErrorBody;
@@ -24,6 +27,12 @@ use crate::wire::token::ApiTokenText;
 
 /// Longest time until an answer begins. The server's own budget for one request is shorter.
 const ANSWER_SECONDS_MAX: u64 = 30;
+
+/// Longest time of an upload. The server's own budget is shorter.
+const UPLOAD_SECONDS_MAX: u64 = 3_660;
+
+/// Media type of requests.
+const JSON: &str = "application/json";
 
 /// Longest answer that is read into memory. A full page of the longest items stays below it.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -38,7 +47,7 @@ pub(super) struct Connection {
     tls: Option<(ClientTls, CertificateHash)>,
     /// The server shows another certificate than that, and that one's key vouches for it.
     is_vouched_for: bool,
-    sender: Option<SendRequest<Full<Bytes>>>,
+    sender: Option<SendRequest<RequestBody>>,
 }
 
 impl Connection {
@@ -95,13 +104,41 @@ impl Connection {
     ) -> Result<Response<Incoming>, ClientError> {
         let waited = tokio::time::timeout(Duration::from_secs(ANSWER_SECONDS_MAX), async {
             let was_open = self.sender.is_some();
-            match self.send_once(method, path, body.clone()).await {
+            match self.send_once(method, path, JSON, RequestBody::Whole(body.clone())).await {
                 // The server closed the idle connection just as it was used again: nothing was asked yet.
-                Err(error) if was_open && error.is_canceled() => self.send_once(method, path, body).await,
+                Err(error) if was_open && error.is_canceled() => {
+                    self.send_once(method, path, JSON, RequestBody::Whole(body)).await
+                }
                 outcome => outcome,
             }
         });
-        let response = match waited.await {
+        let sent = waited.await;
+        self.answered(sent).await
+    }
+
+    /// Sends `bytes` of a file as it is read, on a connection of its own, and reads the answer of JSON.
+    pub(super) async fn upload<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        file: File,
+        bytes: u64,
+    ) -> Result<T, ClientError> {
+        self.close();
+        let body = RequestBody::File(file, bytes);
+        let sent = self.send_once("POST", path, "application/octet-stream", body);
+        let sent = tokio::time::timeout(Duration::from_secs(UPLOAD_SECONDS_MAX), sent).await;
+        let answer = self.answered(sent).await;
+        // Of one that was refused the server has not read all.
+        let response = answer.inspect_err(|_| self.close())?;
+        let bytes = self.read_whole(response).await?;
+        serde_json::from_slice(&bytes).map_err(|error| ClientError::NotUnderstood(error.to_string()))
+    }
+
+    async fn answered(
+        &mut self,
+        sent: Result<Result<Response<Incoming>, SendError>, Elapsed>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let response = match sent {
             Err(_) => {
                 self.sender = None;
                 return Err(self.timed_out());
@@ -127,7 +164,8 @@ impl Connection {
         &mut self,
         method: &'static str,
         path: &str,
-        body: Bytes,
+        content_type: &'static str,
+        body: RequestBody,
     ) -> Result<Response<Incoming>, SendError> {
         let mut open = self.sender.take();
         if let Some(sender) = &mut open
@@ -148,8 +186,8 @@ impl Connection {
             .method(method)
             .uri(path)
             .header(HOST, host)
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
+            .header(CONTENT_TYPE, content_type)
+            .body(body)
             .map_err(SendError::Request)?;
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
@@ -157,7 +195,7 @@ impl Connection {
         sender.send_request(request).await.map_err(SendError::Http)
     }
 
-    async fn connect(&mut self) -> Result<SendRequest<Full<Bytes>>, SendError> {
+    async fn connect(&mut self) -> Result<SendRequest<RequestBody>, SendError> {
         let authority = match &self.address {
             Address::Socket(path) => {
                 return open(UnixStream::connect(path).await.map_err(SendError::Connect)?).await;
@@ -217,7 +255,7 @@ impl Connection {
 
 async fn open(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<SendRequest<Full<Bytes>>, SendError> {
+) -> Result<SendRequest<RequestBody>, SendError> {
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(SendError::Http)?;
     // Whatever ends the connection is seen by the request that it ends.
     tokio::spawn(async move { drop(connection.await) });

@@ -18,12 +18,15 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod body;
 #[cfg(feature = "ctl")]
 pub mod cli;
 mod connection;
 mod error;
 mod pages;
 mod streams;
+
+use std::fs::File;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,12 +37,13 @@ use crate::wire::api::{
     CallRequest, CertificateChange, CertificateStatus, CreatedApiToken, CreatedTask, CreatedToken, Device,
     DeviceChange, DeviceDetail, DeviceQuery, EventQuery, EventRecord, ExplainQuery, ExplainedKey, FacetQuery,
     Facets, FollowQuery, Group, GroupMove, GroupRemoval, Installation, InstalledApplication, NewApiToken,
-    NewGroup, NewPolicy, NewTask, NewToken, NewUser, PageQuery, Policy, PolicyHistoryQuery, PolicyQuery,
-    PolicyRemoval, PolicyVersion, ReEnrolment, RecoveryKey, RunDetail, RunQuery, Selected, SelectionApproval,
-    SelectionChange, SelectionRemoval, Session, SettingsChanged, SignIn, Status, Tag, TagChange, TagRule,
-    Task, TaskDetail, TaskQuery, TaskRun, Token, User, UserChange, UserLink, View, Why,
+    NewArtifact, NewGroup, NewPolicy, NewTask, NewToken, NewUser, PageQuery, Policy, PolicyHistoryQuery,
+    PolicyQuery, PolicyRemoval, PolicyVersion, ReEnrolment, RecoveryKey, RunDetail, RunQuery, Selected,
+    SelectionApproval, SelectionChange, SelectionRemoval, Session, SettingsChanged, SignIn, Status,
+    StoredArtifact, Tag, TagChange, TagRule, Task, TaskDetail, TaskQuery, TaskRun, Token, User, UserChange,
+    UserLink, View, Why,
 };
-use crate::wire::id::{ApiTokenId, CertificateHash, RunId, TaskId, TokenId};
+use crate::wire::id::{ApiTokenId, ArtifactHash, CertificateHash, RunId, TaskId, TokenId};
 use crate::wire::token::ApiTokenText;
 
 pub use address::{Address, DEFAULT_SOCKET, SERVER_VARIABLE};
@@ -151,6 +155,25 @@ impl Client {
         let path = format!("{}/settings/explain", url::path("/v1/devices", name_or_id));
         let asked = ExplainQuery { application: application.to_owned() };
         self.ask("GET", &url::with_query(&path, &asked), None::<&()>)
+    }
+
+    /// All artifacts, the newest first.
+    pub fn artifacts(&mut self) -> Pages<'_, PageQuery, StoredArtifact> {
+        Pages::new(self, "/v1/artifacts", PageQuery::default())
+    }
+
+    /// Gives the server `bytes` of a file, from where it stands.
+    ///
+    /// # Errors
+    /// When the server can't be reached or refuses, or the file can't be read.
+    pub fn add_artifact(
+        &mut self,
+        new: &NewArtifact,
+        file: File,
+        bytes: u64,
+    ) -> Result<StoredArtifact, ClientError> {
+        let path = url::with_query("/v1/artifacts", new);
+        self.runtime.block_on(self.connection.upload(&path, file, bytes))
     }
 
     fn ask<B: Serialize, T: DeserializeOwned>(
@@ -337,6 +360,10 @@ asks! {
     /// executes already.
     /// Refused with `not_found` when there is no such task.
     fn cancel_task(id: TaskId) -> Task = POST format!("/v1/tasks/{id}/cancel");
+
+    /// Removes an artifact that no active task needs.
+    /// Refused with `not_found` when there is no such artifact, `conflict` when a task needs it.
+    fn remove_artifact(hash: ArtifactHash) -> StoredArtifact = DELETE format!("/v1/artifacts/{hash}");
 
     /// One run, with what its program wrote.
     /// Refused with `not_found` when there is no such run.

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 
 use super::close::CloseReason;
+use super::session::LATER_SECONDS;
+use crate::wire::artifact::{ArtifactPart, Fetch};
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, Epoch, RunId};
 use crate::wire::inventory::{Application, InventoryChange};
@@ -61,6 +63,17 @@ pub enum Command<'b> {
     Close(CloseReason),
 }
 
+impl Command<'_> {
+    /// Whether it costs its device what work for the disk does. A part of an artifact costs what its message
+    /// does.
+    pub(super) fn is_work(&self) -> bool {
+        match self {
+            Self::Job(job) => !matches!(**job, Job::Fetch(..)),
+            other => matches!(other, Self::EventsHeld { .. }),
+        }
+    }
+}
+
 /// Progress of a device that a call waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CallStep {
@@ -101,6 +114,8 @@ pub enum Job {
     Trust(DeviceId),
     /// A device has stored what it is to trust, which has this label.
     NoteTrust(DeviceId, u64),
+    /// A device asks for a part of an artifact.
+    Fetch(DeviceId, Fetch),
 }
 
 impl Job {
@@ -115,7 +130,8 @@ impl Job {
             | Self::MoreDesiredState(..)
             | Self::Fork(_)
             | Self::Trust(_)
-            | Self::NoteTrust(..) => size_of::<Self>(),
+            | Self::NoteTrust(..)
+            | Self::Fetch(..) => size_of::<Self>(),
         }
     }
 
@@ -134,6 +150,7 @@ impl Job {
             Self::Renew(..) => JobOutcome::Renewal(RenewalOutcome::Failed),
             Self::Trust(_) => JobOutcome::Trust(None),
             Self::NoteTrust(..) => JobOutcome::TrustNoted,
+            Self::Fetch(_, fetch) => JobOutcome::Fetch(ArtifactPart::again(*fetch, LATER_SECONDS)),
         }
     }
 }
@@ -229,6 +246,8 @@ pub enum JobOutcome {
     TrustNoted,
     /// Of a renewal.
     Renewal(RenewalOutcome),
+    /// The answer to a device that asks for a part of an artifact.
+    Fetch(ArtifactPart),
 }
 
 /// Outcome of a renewal of a device's certificate.

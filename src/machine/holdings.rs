@@ -65,6 +65,12 @@ impl<K: Copy + Eq + Hash + Ord> Holdings<K> {
         }
     }
 
+    /// Whether they hold more than half of what they may.
+    #[must_use]
+    pub fn is_half_full(&self) -> bool {
+        self.bytes > self.bytes_max / 2
+    }
+
     /// The links that the caller closes: none while they hold no more than they may together.
     #[must_use]
     pub fn to_close(&self, now: Moment) -> Vec<K> {

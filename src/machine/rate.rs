@@ -57,6 +57,9 @@ const PING_MICROSECONDS: u64 = 100;
 /// Work for a thread that goes to the disk: fifty a second.
 const JOB_MICROSECONDS: u64 = 20_000;
 
+/// A part of an artifact: five hundred a second, 24 MB.
+const FETCH_MICROSECONDS: u64 = 2_000;
+
 /// Events may come at the full speed of the server, in microseconds for a message and for each event in it.
 const EVENTS_MICROSECONDS: u64 = 10;
 const EVENT_MICROSECONDS: u64 = 5;
@@ -75,6 +78,7 @@ pub fn cost_microseconds(message: Option<&ToServer<'_>>, bytes: usize) -> u64 {
         None | Some(ToServer::Probe(_)) => ANSWER_MICROSECONDS,
         Some(ToServer::Ping(_)) => PING_MICROSECONDS,
         Some(ToServer::Goodbye(_)) => NOTICE_MICROSECONDS / 10,
+        Some(ToServer::Fetch(_)) => FETCH_MICROSECONDS,
         Some(ToServer::Sync(_)) => 2 * MESSAGE_MICROSECONDS,
         Some(
             ToServer::Enrol(_)
@@ -82,8 +86,7 @@ pub fn cost_microseconds(message: Option<&ToServer<'_>>, bytes: usize) -> u64 {
             | ToServer::Events(_)
             | ToServer::Runs(_)
             | ToServer::Statistics(_)
-            | ToServer::Renew(_)
-            | ToServer::Fetch(_),
+            | ToServer::Renew(_),
         ) => MESSAGE_MICROSECONDS,
     };
     fixed + bytes as u64 / BYTES_PER_MICROSECOND

@@ -13,6 +13,7 @@
 
 mod copies;
 mod events;
+mod fetch;
 mod probe;
 mod sync;
 mod upload;
@@ -35,13 +36,13 @@ use super::command::{
 };
 use super::device_state::DeviceState;
 use super::rate::{self, EventRate, Owed};
-use crate::wire::artifact::{ArtifactPart, Fetch};
 use crate::wire::id::{DeviceId, Epoch};
 use crate::wire::message::{
     ErrorCode, ErrorReport, Goodbye, Later, MessageError, SyncNow, ToAgent, ToServer,
 };
 use crate::wire::time::{CoarseMoment, Moment, Now};
 use events::EventFlow;
+use fetch::Fetching;
 use sync::Syncing;
 
 /// Longest time until a device says its first word. It speaks at once when it means it.
@@ -95,6 +96,8 @@ pub struct SyncPolicy {
     /// Whether there is room for more jobs. Without it a device that differs is told to come later, before it
     /// sends anything.
     pub has_room: bool,
+    /// Whether there is room for one more part of an artifact: less than for syncs, which go first.
+    pub has_fetch_room: bool,
     /// Over how many seconds devices are to spread when they lose the server; 0: they may come at once.
     pub reconnect_seconds: u32,
     /// When a device is to come again that can't be served now; spread, so that not all of them come at once.
@@ -134,6 +137,7 @@ enum State {
         /// Whether it has named on this link what it trusts.
         names_trust: bool,
         reports: u8,
+        fetching: Fetching,
         events: EventFlow,
     },
     /// The link is about to close; whatever still comes is ignored.
@@ -180,10 +184,15 @@ impl Session {
         let (state, seconds) = match device {
             None => (State::Stranger, STRANGER_SECONDS),
             Some(device) => {
-                let phase = Phase::Resting { heartbeat: None };
-                let events = EventFlow::default();
-                let known =
-                    State::Known { device, phase, spoke: false, names_trust: false, reports: 0, events };
+                let known = State::Known {
+                    device,
+                    phase: Phase::Resting { heartbeat: None },
+                    spoke: false,
+                    names_trust: false,
+                    reports: 0,
+                    fetching: Fetching::Nothing,
+                    events: EventFlow::default(),
+                };
                 (known, FIRST_MESSAGE_SECONDS)
             }
         };
@@ -234,7 +243,10 @@ impl Session {
                 let reason = "the enrolment is still being worked on";
                 return self.report_fault(ErrorCode::Unexpected, reason, out);
             }
-            (State::Known { device, phase, spoke, names_trust, reports, events: flow }, message) => {
+            (
+                State::Known { device, phase, spoke, names_trust, reports, fetching, events: flow },
+                message,
+            ) => {
                 let Some(record) = record.filter(|record| record.device == *device) else {
                     return self.removed(out);
                 };
@@ -283,18 +295,12 @@ impl Session {
                     ToServer::Renew(_) => {
                         out.push(report(ErrorCode::Unexpected, "too many requests at a time"));
                     }
-                    ToServer::Fetch(Fetch { hash, offset }) => {
-                        let refusal = Some("this server has no artifacts".to_owned());
-                        let (bytes, again_seconds) = (Vec::new(), None);
-                        let part = ArtifactPart { hash, offset, bytes, again_seconds, refusal };
-                        out.push(Command::Send(ToAgent::ArtifactPart(part)));
-                    }
+                    ToServer::Fetch(fetch) => fetching.begin(*device, fetch, policy, out),
                     ToServer::Enrol(_) => {
                         out.push(report(ErrorCode::Unexpected, "this device is enrolled already"));
                     }
                 }
-                let is_work = |it: &&Command<'_>| matches!(it, Command::Job(_) | Command::EventsHeld { .. });
-                let jobs = out[before..].iter().filter(is_work).count();
+                let jobs = out[before..].iter().filter(|command| command.is_work()).count();
                 self.owed.take(&mut record.allowance, now.moment, rate::jobs_microseconds(jobs));
             }
         }
@@ -371,6 +377,7 @@ impl Session {
                     }
                 }
             }
+            (State::Known { fetching, .. }, JobOutcome::Fetch(part)) => fetching.answer(part, out),
             (
                 State::Known { .. },
                 JobOutcome::Section(_, SectionOutcome::DeviceRemoved)
@@ -513,6 +520,7 @@ impl Session {
         match &self.state {
             State::Enrolling | State::Forking(_) => true,
             State::Known { reports, .. } if *reports > 0 => true,
+            State::Known { fetching: Fetching::WithWorker, .. } => true,
             State::Known { phase: Phase::Syncing(syncing), .. } => syncing.jobs() > 0,
             State::Known { .. } | State::Stranger | State::Closing { .. } => false,
         }
@@ -530,13 +538,17 @@ impl Session {
     /// Whether [`Session::sent`] is waited for.
     #[must_use]
     pub fn waits_to_be_sent(&self) -> bool {
-        matches!(&self.state, State::Known { phase: Phase::Syncing(syncing), .. } if syncing.waits_to_be_sent())
+        let State::Known { phase, fetching, .. } = &self.state else { return false };
+        *fetching == Fetching::Unsent
+            || matches!(phase, Phase::Syncing(syncing) if syncing.waits_to_be_sent())
     }
 
     /// The socket has taken all that was said. A message that does not go out at once is worked out only
     /// then, so that a device costs the same memory however much there is to say.
     pub fn sent(&mut self, now: &Now, out: &mut Vec<Command<'_>>) {
-        if let State::Known { phase: Phase::Syncing(syncing), .. } = &mut self.state {
+        let State::Known { phase, fetching, .. } = &mut self.state else { return };
+        fetching.sent();
+        if let Phase::Syncing(syncing) = phase {
             syncing.sent(out);
             self.extend_deadline(now);
         }

@@ -34,7 +34,7 @@
 //! | role | may, on its group and below |
 //! |---|---|
 //! | `reader` | see devices, their reports, settings, tasks and events |
-//! | `operator` | also call devices, make and cancel tasks, approve, name, tag and move devices, set their intervals |
+//! | `operator` | also call devices, make and cancel tasks, add artifacts for them (and on the whole fleet remove them), approve, name, tag and move devices, set their intervals |
 //! | `policy-author` | also set policies and settings; make, move and remove groups |
 //! | `administrator` | also make join tokens, remove and re-enrol devices, make API tokens (none that may more than its own) |
 //!

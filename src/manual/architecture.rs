@@ -53,6 +53,7 @@
 //! | scheduler (`background`) | nothing but the clock: tasks that are due, statuses, devices that have another desired state to hear of | `control` and workers, by a notifier |
 //! | `backup` | nothing but when the next backup is due; `backup-sent` while somebody receives one | its own clock; `control` |
 //! | `control` | the administration API (tokio, one thread, and up to four that may wait for a disk); once a second the watch over the clock and presence, every ten the write-back of sequence numbers | administrators; its own clock; the durable position |
+//! | `artifact`, while one is read | nothing: it hashes a file that devices ask for and that has changed, or was not read since the start | workers |
 //! | `log` (of the programs, not of an embedded server) | standard error | all, by a queue |
 //!
 //! No thread waits for a thread that it feeds. A permit is taken before a frame is consumed, so that a queue
@@ -100,6 +101,8 @@
 //! | 12 | requests on blocking threads | 4 (`admin/blocking.rs::THREADS_MAX`) | the next waits for 10 s (`admin/blocking.rs::WAIT_SECONDS_MAX`) and is refused, `busy` |
 //! | 13 | acknowledgements that wait for the disk, of each reactor | 65,536 (`machine/acks.rs::ENTRIES_MAX`) | those of one link become one: there are never more than twice as many as links, or that number |
 //! | | bytes that a link has not taken | 1 MiB ([`UNSENT_BYTES_MAX`](crate::reactor::channel::UNSENT_BYTES_MAX)); all links together `[links] buffer_size` ([`Holdings`](crate::machine::holdings::Holdings)) | closed as `slow_reader`; those that hold most for longest, as `held_most` |
+//! | | parts of artifacts for devices | half of the jobs of 5, and half of `buffer_size`; one a link | the device asks again after some seconds |
+//! | | uploads of artifacts | 4 ([`UPLOADS_MAX`](crate::admin::capacity::UPLOADS_MAX)), 256 KiB of each in memory (`admin/artifacts.rs::PIECE_BYTES`) | refused, `busy` |
 //! | | devices whose status is judged soon | 16,384 that changed (`store/devices/table.rs::MARKED_MAX`), 1,024 that came or went (`server/presence.rs::MOVED_MAX`) | they are judged with all others, within a minute |
 //! | | devices whose facts in lists have changed | 2,048 (`store/selection/mod.rs::CHANGED_MAX`), while somebody lists devices | all devices are read anew |
 //! | | lines of the log | 256 KiB (`logging/queue.rs::QUEUE_BYTES_MAX`), of these 64 KiB for warnings and errors alone (`logging/queue.rs::RESERVE_BYTES`) | dropped, counted, and said; no thread waits for the log |

@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | `identity/` | certificate authority, server certificate, server secret (mode 0600) | devices come back by the recovery key; without one every device must enrol again |
 //! | `store/` | SQLite: devices, groups, tokens, inventories | devices must enrol again; inventories come back by themselves. Half of the keys of session tickets, which are of no use alone |
+//! | `artifacts/` | the files that tasks come with, by their SHA-256 | devices with a run that needs one are refused; `musterctl artifact list` says which to add again |
 //! | `warnings/` | warnings and worse of segments that were deleted; made with the first | those warnings are gone |
 //! | `journal/` | the events, in segments | the events are gone; devices still hold what was not acknowledged |
 //! | `admin.sock` | where `musterctl` connects (mode 0600) | made anew at each start |
@@ -80,10 +81,10 @@
 //! sudo musterd restore /var/backups/muster.tar --data /var/lib/muster-new           # into an empty directory
 //! ```
 //!
-//! `musterd backup` makes one file of everything: keys, database, events. The server may run: then it is the
-//! server that makes it, through its administration socket, and goes on meanwhile. Everything that was
-//! acknowledged before the command began is in it. The database is copied first, the journal after it, up to
-//! what is durable then: whatever the database says of an event, the journal has the event. It costs no
+//! `musterd backup` makes one file of everything: keys, database, events, artifacts. The server may run: then
+//! it is the server that makes it, through its administration socket, and goes on meanwhile. Everything that
+//! was acknowledged before the command began is in it. The database is copied first, the journal after it, up
+//! to what is durable then: whatever the database says of an event, the journal has the event. It costs no
 //! memory to speak of, and on the data directory's disk as much room as the database for a moment.
 //!
 //! The file is a tar of mode 0600 that any tar lists. Its last part is `SHA256SUMS`, which `sha256sum -c`

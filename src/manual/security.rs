@@ -73,6 +73,7 @@
 //! | messages of one device | what keeps one core busy, 75 seconds of it ahead ([`rate`](crate::machine::rate)), all its links together | its links are not read until some has come back; nothing is lost |
 //! | events of one device | 8 KiB of the log a second, 64 MiB at once (`[journal] device_rate`, `device_burst`): [`delivery`](super::delivery) | they wait on the device, which shows as a reason of its status; warnings outlive other events in any case ([`operations`](super::operations)) |
 //! | answers that a device does not read | 1 MiB a link, and `[links] buffer_size` for all of them: an eighth of the memory that is free, 64 MiB to 1 GiB | the link is closed, `slow_reader`; those that have held most for longest, `held_most` |
+//! | parts of artifacts that a device asks for | one a link until the socket has taken it, 500 a second over time; none while half of the workers' room or of `buffer_size` is in use | it is told to ask again later; events and syncs go on |
 //! | uploads that a device does not finish | 1,000 parts of 64 KiB a link, and the same `buffer_size`; 512 jobs of 64 MiB for workers, 4,000 operations of 64 MiB for the store | the device is told to come later; 256 operations and 32 MiB more are there for administrators alone |
 //! | links of one device | the one that serves it, and two on their way in or out | the oldest of the two is closed, `extra_link` |
 //! | epochs of one device | the server begins one epoch a start, and only when three different devices know more than it does | the device is asked for everything anew, alone |
@@ -92,6 +93,7 @@
 //! | connections of administrators | 64, of which 16 are for requests that are answered at once | the next waits for 5 seconds and is refused: `busy` |
 //! | followers that do not read | 32, each with 128 events ahead | the stream waits; what retention deletes meanwhile is told as `gone` |
 //! | answers that wait for devices | 16 | refused: `busy` |
+//! | artifacts that administrators add | 4 at once, 4 GiB each, for an hour at most and 256 KiB in a minute at least; `[artifacts] total_size` of all, 1,000 in number; 256 MiB of the disk stay free | refused in words, and nothing of it is left |
 //! | requests of administrators | 24 KiB of head within 15 seconds, 64 KiB of body, 30 seconds without a byte | refused, and the connection is closed |
 //!
 //! Beside them, as no attack of one but of many devices with a token each: 10,000 devices may wait for

@@ -31,6 +31,37 @@
 //! | `--rate` | no limit | on how many devices it begins within a minute |
 //! | `--abort-percent` | never | stop when a larger share than that has failed of those that have ended, as soon as five have |
 //! | `--may-repeat` | at most once | a run may be executed again when nobody can tell whether it was executed to its end |
+//! | `--artifact` | none | the file that its runs come with: one that the server has, by its SHA-256, or one that it is given now |
+//!
+//! # Artifacts
+//!
+//! An *artifact* is a file that runs come with: a firmware, a package, a release of the agent. The server
+//! keeps it under the SHA-256 of its content, and devices fetch it over their links, part by part, before the
+//! run begins; a download that was cut off goes on where it ended.
+//!
+//! ```text
+//! musterctl artifact add firmware-2.1.bin      # prints the SHA-256; takes firmware-2.1.bin.minisig along, if it is there
+//! musterctl task create --application shop --kind flash --group /shops --artifact firmware-2.1.bin --rate 20 --abort-percent 10
+//! musterctl artifact list                      # with the number of active tasks that need each
+//! musterctl artifact remove SHA-256
+//! ```
+//!
+//! A kind of task says whether it comes with none, with any, or with one that is signed; a task that does not
+//! fit is refused when it is made. The server only carries a signature, as minisign makes it: devices judge
+//! it, with a key that the server does not have. Adding the same content again changes nothing, but that a
+//! signature which comes with it counts from now on. In files for `musterctl apply` a task names an artifact
+//! by its hash (`artifact = "4bc4…"`), which the server has to have by then.
+//!
+//! Only a device with a run that needs an artifact is given it, from the order of the run to its end: not
+//! another device, and not after the task was cancelled. One that an active task needs can't be removed. The
+//! server hands out what it has hashed: a file is read again when it has changed, or the server was started
+//! anew, and one that has another content is refused, as one that is missing. `artifact list` says so, and
+//! adding the file once more mends it.
+//!
+//! Parts go behind everything else. As soon as half of the workers' room, or half of the memory for what
+//! links have not taken yet (`[links] buffer_size`), is in use, devices that ask are told to ask again some
+//! seconds later; a link has one part under way, and a device 500 a second at most over time. An artifact has
+//! 4 GiB at most, all of them together `[artifacts] total_size`, and there are 1,000.
 //!
 //! # Time zones
 //!

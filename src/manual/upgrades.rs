@@ -50,10 +50,10 @@
 //!
 //! | on the disk | has a version | read by a newer musterd | read by an older one |
 //! |---|---|---|---|
-//! | the database | `user_version` of SQLite's header: 2 | brought to the newest version at the first start: all steps in one transaction, or none. A copy of the old one is kept beside it first (`store/muster.db.version-N`); without room for that copy nothing is tried | refused before anything is changed: `has schema version 3, this muster knows up to 2: use a newer muster` |
+//! | the database | `user_version` of SQLite's header: 3 | brought to the newest version at the first start: all steps in one transaction, or none. A copy of the old one is kept beside it first (`store/muster.db.version-N`); without room for that copy nothing is tried | refused before anything is changed: `has schema version 4, this muster knows up to 3: use a newer muster` |
 //! | the journals, `journal/` and `warnings/` | in the header of each segment: 1 ([`VERSION`](crate::journal::layout::VERSION)) | as they are | the database is looked at first, and refuses. A segment of another version counts as one with a damaged header: it is set aside, never deleted, and read as far as its records are whole |
 //! | `identity/` | PEM files of standard form, `stages.json` | as they are | as they are |
-//! | a backup | in `backup.json`: 2 ([`FORMAT`](crate::server::backup::FORMAT)) | every format up to its own | refused: `use a newer musterd` |
+//! | a backup | in `backup.json`: 3 ([`FORMAT`](crate::server::backup::FORMAT)) | every format up to its own | refused: `use a newer musterd` |
 //! | the configuration | none | a key that is gone is refused with its line at the start; `musterd check-config` says so before | a key that it does not know is refused |
 //!
 //! Steps of the schema are never changed once released; a new one is added behind them. A step that fails

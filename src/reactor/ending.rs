@@ -120,6 +120,7 @@ impl<B: Backend> Reactor<B> {
                 self.cut(slot, CloseReason::HeldMost);
             }
         }
+        self.endpoint.set_fetch_room(!self.holdings.is_half_full());
     }
 
     /// The end of a link that was closed.

@@ -167,6 +167,7 @@ impl Services for LiveBackend {
                 self.reconnect_seconds().min(u32::try_from(longest).unwrap_or(u32::MAX))
             }),
             has_room: self.permits.free() > PERMITS_RESERVED,
+            has_fetch_room: self.permits.free() > self.permits.total() / 2,
             // The reactor knows how many others it has sent away.
             later_seconds: LATER_SECONDS,
             peer: None,

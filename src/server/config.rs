@@ -25,6 +25,7 @@ use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::machine::device_state::STORED_INTERVAL_SECONDS_MAX;
 use crate::machine::rate::EventRate;
 use crate::paths::{PathProblem, check_directory, check_file, check_private};
+use crate::store::ARTIFACTS_BYTES_DEFAULT;
 
 /// The port of both protocols, when an address names none.
 pub const DEFAULT_PORT: u16 = 13_000;
@@ -80,6 +81,8 @@ pub struct Config {
     pub identity: IdentityConfig,
     /// The event log.
     pub journal: JournalConfig,
+    /// Files that tasks come with.
+    pub artifacts: ArtifactsConfig,
     /// Scheduled backups.
     pub backup: BackupConfig,
     /// A certificate of another authority.
@@ -100,6 +103,7 @@ struct File {
     sync: SyncConfig,
     identity: IdentityConfig,
     journal: JournalConfig,
+    artifacts: ArtifactsConfig,
     backup: BackupConfig,
     tls: TlsConfig,
     log: LogSection,
@@ -249,6 +253,21 @@ pub struct JournalConfig {
     pub device_burst: u64,
 }
 
+/// Files that tasks come with.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ArtifactsConfig {
+    /// Most that all of them together may take of the disk.
+    #[serde(rename = "total_size", deserialize_with = "size::<{ 1 << 20 }, JOURNAL_BYTES_MAX, _, _>")]
+    pub bytes_max: u64,
+}
+
+impl Default for ArtifactsConfig {
+    fn default() -> Self {
+        Self { bytes_max: ARTIFACTS_BYTES_DEFAULT }
+    }
+}
+
 impl JournalConfig {
     /// Size of the journal of warnings. 0: nothing is added to it.
     #[must_use]
@@ -346,7 +365,9 @@ impl Default for Config {
 }
 
 impl From<File> for Config {
-    fn from(File { server, admin, links, sync, identity, journal, backup, tls, log }: File) -> Self {
+    fn from(
+        File { server, admin, links, sync, identity, journal, artifacts, backup, tls, log }: File,
+    ) -> Self {
         Self {
             data_directory: server.data_directory,
             listen: server.listen,
@@ -359,6 +380,7 @@ impl From<File> for Config {
             sync,
             identity,
             journal,
+            artifacts,
             backup,
             tls,
             log_level: log.level,
@@ -426,6 +448,12 @@ impl Config {
         self.data_directory.join("warnings")
     }
 
+    /// The directory of the artifacts.
+    #[must_use]
+    pub fn artifacts_directory(&self) -> PathBuf {
+        self.data_directory.join("artifacts")
+    }
+
     /// The directory of the database.
     #[must_use]
     pub fn store_directory(&self) -> PathBuf {
@@ -449,6 +477,7 @@ impl Config {
             self.store_directory(),
             self.journal_directory(),
             self.warnings_directory(),
+            self.artifacts_directory(),
         ];
         let mut problems: Vec<_> =
             directories.iter().filter_map(|path| check_directory(DATA_SETTING, path).err()).collect();
@@ -512,6 +541,7 @@ impl Config {
         note!(journal.warnings_age, "journal.warnings_age", applied);
         note!(journal.device_rate, "journal.device_rate", applied);
         note!(journal.device_burst, "journal.device_burst", applied);
+        note!(artifacts.bytes_max, "artifacts.total_size", applied);
         note!(backup, "backup", applied);
         note!(tls, "tls", applied);
         note!(identity.passphrase_file, "identity.passphrase_file", needs_restart);
@@ -527,6 +557,7 @@ impl Config {
             sync: new.sync.clone(),
             identity: new.identity.clone(),
             journal: JournalConfig { segment_bytes: self.journal.segment_bytes, ..new.journal.clone() },
+            artifacts: new.artifacts.clone(),
             backup: new.backup.clone(),
             tls: new.tls.clone(),
             admin: AdminConfig {

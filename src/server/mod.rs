@@ -335,6 +335,7 @@ impl Server {
         let persistent_max = limits::allowed_persistent(&config.links, links_max);
         self.persistent_max.store(persistent_max, Ordering::Relaxed);
         self.store.devices().set_persistent_max(persistent_max)?;
+        self.context.artifacts.set_bytes_max(config.artifacts.bytes_max);
         self.backend.set(&config, persistent_max);
         let settings = limits::link_settings(&config.links, links_max, self.reactors);
         if !self.mailboxes.tell_all(|| ToReactor::Settings(settings)) {

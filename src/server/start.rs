@@ -43,7 +43,7 @@ use crate::machine::wall_clock::ClockChange;
 use crate::reactor::channel::ServerTls;
 use crate::reactor::port::Port;
 use crate::reactor::{Clock, Reactor, random};
-use crate::store::{FILE_NAME, Store};
+use crate::store::{Artifacts, FILE_NAME, Store};
 use crate::wire::time::Now;
 
 pub(super) fn start(config: Config) -> Result<Server, ServerError> {
@@ -68,6 +68,7 @@ struct Stored {
     is_first_start: bool,
     identity: Arc<Identity>,
     store: Store,
+    artifacts: Arc<Artifacts>,
     clock: Clock,
     clock_change: Option<ClockChange>,
     journal: Journal,
@@ -97,6 +98,8 @@ impl Stored {
         let place = config.identity_place().map_err(IdentityError::from)?;
         let identity = Arc::new(Identity::open_or_create(place, &[&database], now)?);
         let store = open_store(config)?;
+        let bytes_max = config.artifacts.bytes_max;
+        let artifacts = Artifacts::open(store.clone(), config.artifacts_directory(), bytes_max)?;
         let failures = running.failures.clone();
         store.on_panic(move |thread| failures.tell_panic(thread));
         let (clock, clock_change) = clock.watched(store.last_wall_time()?);
@@ -106,6 +109,7 @@ impl Stored {
             is_first_start,
             identity,
             store,
+            artifacts,
             clock,
             clock_change,
             journal,
@@ -214,7 +218,7 @@ impl Parts {
     ) -> Result<Server, ServerError> {
         let Self { stored, addresses, udp, udp_address, counters, permits, .. } = self;
         let Self { assignments, announcer, backend, tickets, presented, reactors, mailboxes, .. } = self;
-        let Stored { is_first_start, identity, store, clock, clock_change, .. } = stored;
+        let Stored { is_first_start, identity, store, artifacts, clock, clock_change, .. } = stored;
         let Stored { journal, flusher, preallocator, archive, .. } = stored;
         let failures = running.failures.clone();
         let now = clock.now().wall;
@@ -253,6 +257,7 @@ impl Parts {
             clock: clock.clone(),
             announcer: announcer.clone(),
             certificate_life: backend.settings.certificate_life.clone(),
+            artifacts: artifacts.clone(),
         };
         workers::spawn(sizes.workers, &assignments, &tools, &failures, &mut running.workers)
             .map_err(ServerError::when("start the workers"))?;
@@ -288,6 +293,7 @@ impl Parts {
             device_notifier: Arc::new(waker),
             calls: calls.clone(),
             store: store.clone(),
+            artifacts: artifacts.clone(),
             links: Arc::new(OpenLinks(mailboxes.clone())),
             log: Arc::new(StoredEvents { journal: journal.clone(), archive: archive.clone() }),
             gauges: Arc::new(Counted {

@@ -19,7 +19,7 @@ use crate::machine::command::{DesiredStateAfter, EnrolmentOutcome, ForkOutcome, 
 use crate::machine::device_state::LinkRef;
 use crate::machine::permits::Permit;
 use crate::reactor::Clock;
-use crate::store::Store;
+use crate::store::{Artifacts, Store};
 use crate::wire::id::DeviceId;
 use crate::wire::message::Fork;
 
@@ -33,6 +33,7 @@ pub(super) struct Tools {
     pub(super) clock: Clock,
     pub(super) announcer: Announcer,
     pub(super) certificate_life: CertificateLife,
+    pub(super) artifacts: Arc<Artifacts>,
 }
 
 /// Starts workers, and puts each of them into `started` at once. They end when nobody can send them work any
@@ -102,6 +103,7 @@ impl Tools {
                 let (identity, life) = (&self.identity, &self.certificate_life);
                 renewal::renew(&self.store, identity, device, &request, life, now, done);
             }
+            Job::Fetch(device, fetch) => done(JobOutcome::Fetch(self.artifacts.part(device, fetch))),
             Job::Trust(device) => done(JobOutcome::Trust(Some(Box::new(self.identity.trust(device))))),
             Job::NoteTrust(device, label) => {
                 self.store.devices().note_trust(device, label, move |stored| {

@@ -123,6 +123,18 @@ pub enum StoreError {
         /// Their number.
         active: u64,
     },
+    /// There is no such artifact.
+    #[error("there is no artifact {0}: add it first ('musterctl artifact add FILE')")]
+    NoArtifact(crate::wire::id::ArtifactHash),
+    /// Something can't become an artifact; says why.
+    #[error("{0}")]
+    BadArtifact(String),
+    /// An artifact can't be added or removed as things are; says why.
+    #[error("{0}")]
+    ArtifactRefused(String),
+    /// An artifact is larger than one may be.
+    #[error("an artifact has at most {0} bytes")]
+    ArtifactTooLarge(u64),
     /// There is no such group.
     #[error("there is no group '{0}'")]
     NoGroup(String),

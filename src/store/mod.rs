@@ -13,6 +13,7 @@
 //! | [`Inventory`] | `host_facts`, `declarations`, `conditions`, `statistics`: the other reports |
 //! | [`Selection`] | `tags`, `device_tags`, `views`; it lists devices by filters, from memory |
 //! | [`ApiTokens`] | `api_tokens` |
+//! | [`Artifacts`] | `artifacts`, and the files beside the database |
 //! | [`Users`] | `users`, `user_links`, `sessions` |
 //! | [`Audit`] | `audit` |
 //! | [`Store`] | `meta`, `ticket_seeds`, `log_generation` |
@@ -23,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod api_tokens;
+mod artifacts;
 mod audit;
 mod checkpoint;
 mod connection;
@@ -52,6 +54,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub use api_tokens::{API_TOKENS_MAX, ApiTokenHolder, ApiTokens, NewApiToken};
+pub use artifacts::{ARTIFACTS_BYTES_DEFAULT, ARTIFACTS_MAX, Artifacts, Stamp, Upload, hash_of, read_piece};
 pub use audit::{AUDIT_DONE, AUDIT_TEXT_BYTES_MAX, Audit, AuditEntry, AuditPlace};
 pub use connection::{FILE_NAME, Reader};
 pub use copy::{Copied, begin_anew, copy_stopped, seal_copy};

@@ -9,7 +9,8 @@ use super::error::StoreError;
 
 /// The steps from each version to the next; the first makes an empty file version 1. A step is never changed
 /// once released: a new one is added.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema_2.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// Marks the file as muster's: `application_id`, "mstr" in ASCII.
 const APPLICATION_ID: i64 = 0x6d73_7472;

@@ -8,7 +8,9 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row};
 use super::error::StoreError;
 use crate::wire::api::{RunState, TaskDefinition, TaskState};
 use crate::wire::digest::Digest;
-use crate::wire::id::{ApiTokenId, CertificateHash, DeviceId, Epoch, RunId, TaskId, TokenId, UserId};
+use crate::wire::id::{
+    ApiTokenId, ArtifactHash, CertificateHash, DeviceId, Epoch, RunId, TaskId, TokenId, UserId,
+};
 use crate::wire::role::Role;
 use crate::wire::time::WallTime;
 
@@ -67,17 +69,23 @@ impl FromSql for WallTime {
     }
 }
 
-impl ToSql for CertificateHash {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        self.0.to_sql()
-    }
+macro_rules! columns_of_hashes {
+    ($($name:ty),*) => {$(
+        impl ToSql for $name {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                self.0.to_sql()
+            }
+        }
+
+        impl FromSql for $name {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                FromSql::column_result(value).map(Self)
+            }
+        }
+    )*};
 }
 
-impl FromSql for CertificateHash {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        FromSql::column_result(value).map(Self)
-    }
-}
+columns_of_hashes!(ArtifactHash, CertificateHash);
 
 pub(super) trait Columns {
     /// All 64 bits of a number.

@@ -1,5 +1,6 @@
 //! The store as those see it who use it.
 
+mod artifacts;
 mod audit;
 mod certificates;
 mod crash;

@@ -102,3 +102,11 @@ pub struct ArtifactPart {
     #[cbor(n(4), decode_with = "bounded::optional_text::<Ctx, 4096>")]
     pub refusal: Option<String>,
 }
+
+impl ArtifactPart {
+    /// The answer to ask again later.
+    #[must_use]
+    pub fn again(Fetch { hash, offset }: Fetch, seconds: u32) -> Self {
+        Self { hash, offset, bytes: Vec::new(), again_seconds: Some(seconds), refusal: None }
+    }
+}

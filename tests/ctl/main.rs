@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 mod apply;
+mod artifact;
 mod audit;
 mod calls;
 mod commands;

@@ -117,6 +117,9 @@ const ROUTES: &[(&str, &str, Role, Reach)] = &[
     ("POST /v1/tasks", r#"{"application":"a","kind":"k","targets":"all"}"#, Operator, Fleet),
     ("POST /v1/tasks", r#"{"application":"a","kind":"k","targets":{"where":"x"}}"#, Operator, List),
     ("GET /v1/runs?device={device}", "", Reader, Thing),
+    ("GET /v1/artifacts", "", Reader, List),
+    ("POST /v1/artifacts?name=x", "content", Operator, List),
+    ("DELETE /v1/artifacts/{artifact}", "", Operator, Fleet),
 ];
 
 /// Routes of which a task or a run is the thing: tried by
@@ -197,6 +200,11 @@ fn filled(server: &AdminServer, text: &str, group: &str, number: usize) -> Strin
     if text.contains("{token}") {
         let made = server.json(&["token", "create", "--group", group]);
         text = text.replace("{token}", made["id"].as_str().unwrap());
+    }
+    if text.contains("{artifact}") {
+        let file = server.file("artifact", &format!("content {number}"));
+        let added = server.json(&["artifact", "add", &file]);
+        text = text.replace("{artifact}", added["hash"].as_str().unwrap());
     }
     if text.contains("{api-token}") {
         let made = server.json(&["api-token", "create", "x", "--role", "reader", "--group", group]);

@@ -11,7 +11,7 @@ use muster::client::{Address, Client};
 use muster::concurrency::counters::Counters;
 use muster::machine::command::{SectionChange, SectionOutcome, SectionUpdate};
 use muster::reactor::Clock;
-use muster::store::{DeviceCertificate, Enrolment, NewToken, Store};
+use muster::store::{ARTIFACTS_BYTES_DEFAULT, Artifacts, DeviceCertificate, Enrolment, NewToken, Store};
 use muster::wire::api::CallOutcome;
 use muster::wire::datagram::WakeReason;
 use muster::wire::digest::Digest;
@@ -38,6 +38,8 @@ pub(crate) struct AdminServer {
     pub(crate) durable: watch::Sender<u64>,
     /// Whether devices that wakes do not reach are kept.
     pub(crate) keeps_unreachable: bool,
+    /// Most bytes of all artifacts.
+    pub(crate) artifacts_bytes_max: u64,
     running: Option<(watch::Sender<bool>, JoinHandle<()>)>,
 }
 
@@ -55,6 +57,7 @@ impl AdminServer {
             notifications: Arc::default(),
             durable,
             keeps_unreachable: true,
+            artifacts_bytes_max: ARTIFACTS_BYTES_DEFAULT,
             running: None,
         };
         server.resume();
@@ -73,6 +76,12 @@ impl AdminServer {
     pub(crate) fn resume(&mut self) {
         let context = AdminContext {
             store: self.store.clone(),
+            artifacts: Artifacts::open(
+                self.store.clone(),
+                self.directory.path().join("artifacts"),
+                self.artifacts_bytes_max,
+            )
+            .unwrap(),
             links: Arc::clone(&self.links) as Arc<dyn Links>,
             calls: Arc::clone(&self.calls) as Arc<dyn Calls>,
             device_notifier: Arc::clone(&self.notifications) as Arc<dyn DeviceNotifier>,

@@ -2,7 +2,8 @@
 //!
 //! A server is a [`Fixture`] in the test's process, a [`Musterd`] of its own, or that of a [`Site`] with an
 //! agent; an [`admin::AdminServer`] has the administration API alone, and a [`TaskServer`] pretends to be one
-//! that orders runs. A [`Device`] speaks the wire by hand, on a [`Connection`]. All wait with [`wait_for`].
+//! that orders runs. A [`Device`] speaks the wire by hand, on a [`Connection`]; a
+//! [`run_device::RunDevice`] takes runs on it. All wait with [`wait_for`].
 #![allow(dead_code, unused_imports, reason = "each test program and bench uses its own part of it")]
 
 pub(crate) mod admin;
@@ -15,6 +16,7 @@ pub(crate) mod minisign;
 mod musterd;
 mod process;
 pub(crate) mod provider;
+pub(crate) mod run_device;
 mod script;
 mod site;
 pub(crate) mod skip;

@@ -273,6 +273,7 @@ impl World {
             interval_seconds: 120,
             keep_seconds: persistent.then_some(20),
             has_room,
+            has_fetch_room: has_room,
             reconnect_seconds: u32::try_from(self.random.up_to(30)).unwrap_or(0),
             event_rate: self.event_rate,
             ..policy()

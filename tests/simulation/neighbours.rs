@@ -70,7 +70,7 @@ impl World {
             Job::Section(update) => update.device,
             Job::DesiredState(device) | Job::MoreDesiredState(device, _) | Job::Fork(device) => *device,
             Job::Runs(device, _) | Job::Statistics(device, _) | Job::Renew(device, _) => *device,
-            Job::Trust(device) | Job::NoteTrust(device, _) => *device,
+            Job::Trust(device) | Job::NoteTrust(device, _) | Job::Fetch(device, _) => *device,
             Job::Enrol(_) => return Err(format!("{id} is enrolled already")),
         };
         if whose != id {

@@ -266,6 +266,8 @@ impl World {
             }
             // No certificate is ever due.
             Job::Renew(..) => JobOutcome::Renewal(RenewalOutcome::Failed),
+            // No run has an artifact.
+            fetch @ Job::Fetch(..) => fetch.failure(),
             Job::Statistics(..) => JobOutcome::Statistics(StatisticsOutcome::Stored),
             Job::Fork(_) => JobOutcome::Fork(ForkOutcome::Failed),
             // Devices name nothing here that they trust.

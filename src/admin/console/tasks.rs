@@ -114,6 +114,7 @@ async fn page(api: &Api, id: &str, fields: &Fields, wrong: Option<ErrorDetail>) 
         ("Longest execution", Cell::text(duration(definition.timeout_seconds.into()))),
         ("Made", Cell::when(task.created_at)),
         ("Settings", Cell::Code(Value::Object(settings).to_string())),
+        ("Artifact", Cell::text(definition.artifact.map_or_else(String::new, |hash| hash.to_string()))),
     ];
     let is_active = task.state == TaskState::Active;
     let cancel = Form::post(here, "").danger("cancel", "Cancel this task");
@@ -211,6 +212,7 @@ async fn made(api: &Api, fields: &Fields) -> Result<Made, ErrorDetail> {
         "rate_per_minute": fields.parsed::<u32>("rate")?,
         "abort_percent": fields.parsed::<u32>("abort")?,
         "retries": fields.parsed::<u32>("retries")?.unwrap_or(0),
+        "artifact": fields.some("artifact"),
         "may_repeat": !fields.get("repeat").is_empty(),
     });
     for (name, value) in [("expires_seconds", seconds("expires")?), ("timeout_seconds", seconds("timeout")?)]
@@ -232,7 +234,7 @@ async fn made(api: &Api, fields: &Fields) -> Result<Made, ErrorDetail> {
 }
 
 /// Fields of the form, and what the command calls each.
-const OPTIONS: [(&str, &str); 11] = [
+const OPTIONS: [(&str, &str); 12] = [
     ("application", "application"),
     ("kind", "kind"),
     ("name", "name"),
@@ -244,6 +246,7 @@ const OPTIONS: [(&str, &str); 11] = [
     ("rate", "rate"),
     ("abort", "abort-percent"),
     ("retries", "retries"),
+    ("artifact", "artifact"),
 ];
 
 fn form(fields: &Fields, asked: Option<u64>, wrong: Option<ErrorDetail>) -> Page {
@@ -255,6 +258,12 @@ fn form(fields: &Fields, asked: Option<u64>, wrong: Option<ErrorDetail>) -> Page
         .line("kind", "Kind", &value("kind"), "as the application's devices declare it")
         .filter("On the devices (empty: all)", &value("where"), wrong.as_ref())
         .area("settings", "Settings (JSON)", &value("settings"), "one object; empty: none")
+        .line(
+            "artifact",
+            "Artifact",
+            &value("artifact"),
+            "its SHA-256 (musterctl artifact list); empty: none",
+        )
         .line("schedule", "When", &value("schedule"), "now, at TIME, every DURATION, cron FIELDS; empty: now")
         .line("window", "In which hours", &value("window"), "such as 22:00-05:00; empty: in all")
         .line("time_zone", "Time zone", &value("time_zone"), "such as Europe/Berlin; empty: the server's")

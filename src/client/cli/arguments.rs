@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use super::api_token::ApiTokenCommand;
 use super::apply::ApplyArguments;
+use super::artifact::ArtifactCommand;
 use super::audit::AuditCommand;
 use super::certificate::CertificateCommand;
 use super::login::LoginArguments;
@@ -85,6 +86,9 @@ pub(super) enum Command {
     /// Tasks: what devices are told to execute, and what became of it on each
     #[command(subcommand)]
     Task(TaskCommand),
+    /// Artifacts: files that the server keeps for tasks, and that devices fetch from it
+    #[command(subcommand)]
+    Artifact(ArtifactCommand),
     /// The server's certificate: its rotation, and which devices are ready for it
     #[command(subcommand)]
     Certificate(CertificateCommand),

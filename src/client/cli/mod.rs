@@ -7,6 +7,7 @@ mod api_token;
 mod application;
 mod apply;
 mod arguments;
+mod artifact;
 mod audit;
 mod certificate;
 mod device;
@@ -133,6 +134,7 @@ fn command(client: &mut Client, output: &mut Output, command: Command) -> Result
         Command::Policy(command) => policy::run(client, output, command),
         Command::Settings(command) => policy::run_settings(client, output, command),
         Command::Task(command) => task::run(client, output, command),
+        Command::Artifact(command) => artifact::run(client, output, command),
         Command::Certificate(command) => certificate::run(client, output, command),
         Command::ApiToken(command) => api_token::run(client, output, command),
         Command::User(command) => user::run(client, output, command),

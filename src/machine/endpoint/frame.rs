@@ -120,7 +120,8 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
             return self.taken(link);
         }
         let policy = services.policy(record.as_deref(), now);
-        let policy = SyncPolicy { peer, later_seconds, ..policy };
+        let has_fetch_room = policy.has_fetch_room && self.has_fetch_room;
+        let policy = SyncPolicy { peer, later_seconds, has_fetch_room, ..policy };
         session.handle(now, message, record.as_deref_mut(), &policy, &mut commands);
         let mut is_persistent = false;
         if let Some(record) = record.as_deref_mut() {

@@ -95,6 +95,8 @@ pub struct Endpoint<C, R = Kept, const SEGMENT: usize = SEGMENT_LINKS_DEFAULT> {
     /// Spreads what devices are told to do later.
     jitter: Random,
     drain: Drain,
+    /// Whether links hold little enough for parts of artifacts.
+    has_fetch_room: bool,
     rules: R,
     tally: Tally,
     transmits: VecDeque<(LinkRef, ToAgent)>,
@@ -113,6 +115,7 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
             turns: Turns::default(),
             jitter: Random::new(seed),
             drain: Drain::default(),
+            has_fetch_room: true,
             rules,
             tally: Tally::default(),
             transmits: VecDeque::new(),
@@ -159,6 +162,12 @@ impl<C: Connection, R: Rules, const SEGMENT: usize> Endpoint<C, R, SEGMENT> {
     /// The owner has ended with a link.
     pub fn remove(&mut self, link: LinkRef) -> Option<C> {
         self.links.remove(link).map(|entry| entry.connection)
+    }
+
+    /// Whether links hold little enough for parts of artifacts from now on: what slow devices have not taken
+    /// yet is memory.
+    pub fn set_fetch_room(&mut self, has_room: bool) {
+        self.has_fetch_room = has_room;
     }
 
     /// A message for the peer behind a link.

@@ -27,6 +27,7 @@ pub fn policy() -> SyncPolicy {
         interval_seconds: 900,
         keep_seconds: None,
         has_room: true,
+        has_fetch_room: true,
         reconnect_seconds: 0,
         later_seconds: LATER_SECONDS,
         peer: None,

@@ -1,9 +1,10 @@
 use super::testing::{DEVICE, now, policy};
 use super::*;
 use crate::machine::command::{DesiredState, SectionUpdate};
+use crate::wire::artifact::{ArtifactPart, Fetch};
 use crate::wire::digest::Digest;
 use crate::wire::event::{Event, Severity};
-use crate::wire::id::{RunId, TokenId};
+use crate::wire::id::{ArtifactHash, RunId, TokenId};
 use crate::wire::inventory::{Application, digest_of};
 use crate::wire::message::{
     Enrol, EventItem, Events, InSync, NamedSection, Part, PartContent, Ping, Renew, Renewed, Resend, Sync,
@@ -540,4 +541,33 @@ fn a_device_whose_certificate_is_due_is_asked_before_its_sync_ends_and_is_given_
     let outcome = JobOutcome::Renewal(RenewalOutcome::DeviceRemoved);
     let out = job_done(&mut session, &mut record, outcome);
     assert_eq!(error_code(&out[0]), Some(ErrorCode::DeviceRemoved));
+}
+
+#[test]
+fn a_part_of_an_artifact_is_under_way_alone_until_the_socket_has_taken_it() {
+    let (mut session, mut record) = (Session::new(&now(0), Some(DEVICE)), record());
+    let fetch = Fetch { hash: ArtifactHash([7; 32]), offset: 5 };
+    let asked = |session: &mut Session, record: &mut DeviceState| {
+        let mut out = handle(session, record, ToServer::Fetch(fetch));
+        assert_eq!(out.len(), 1, "{out:?}");
+        out.remove(0)
+    };
+    let job = Command::Job(Box::new(Job::Fetch(DEVICE, fetch)));
+    let again = |seconds| Command::Send(ToAgent::ArtifactPart(ArtifactPart::again(fetch, seconds)));
+    assert_eq!(asked(&mut session, &mut record), job);
+    assert!(session.has_job(), "a draining server waits for it");
+    assert_eq!(asked(&mut session, &mut record), again(1));
+    let part = ArtifactPart { bytes: vec![1; 9], again_seconds: None, ..ArtifactPart::again(fetch, 0) };
+    let out = job_done(&mut session, &mut record, JobOutcome::Fetch(part.clone()));
+    assert_eq!(out, [Command::Send(ToAgent::ArtifactPart(part))]);
+    assert!(!session.has_job() && session.waits_to_be_sent());
+    assert_eq!(asked(&mut session, &mut record), again(1), "the answer is still memory");
+    session.sent(&now(3), &mut Vec::new());
+    assert!(!session.waits_to_be_sent());
+    assert_eq!(asked(&mut session, &mut record), job);
+    let full = SyncPolicy { has_fetch_room: false, ..policy() };
+    let mut other = Session::new(&now(0), Some(DEVICE));
+    let mut out = Vec::new();
+    other.handle(&now(1), ToServer::Fetch(fetch), Some(&mut record), &full, &mut out);
+    assert_eq!(out, [again(full.later_seconds)]);
 }

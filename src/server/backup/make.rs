@@ -1,15 +1,16 @@
 //! A backup is made: from a running server, or from the data directory of a stopped one.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use super::archive::ArchiveWriter;
-use super::{About, BackupError, FORMAT, JournalPart};
+use super::{ARTIFACTS, About, BackupError, FORMAT, JournalPart};
 use crate::journal::{Archive, Position, Reader, verify_image};
 use crate::server::config::Config;
 use crate::server::identity::{Identity, IdentityError, NamedFile, Place};
 use crate::store::{self, FILE_NAME, StoreError};
+use crate::wire::id::ArtifactHash;
 use crate::wire::time::WallTime;
 
 /// The copy of the database while it goes into the backup. The next backup overwrites the rest of one.
@@ -25,6 +26,7 @@ pub struct Source {
     copy_store: CopyStore,
     journal: Reader,
     warnings: Warnings,
+    artifacts: PathBuf,
 }
 
 /// The journal of warnings, which may be made while the backup is.
@@ -56,7 +58,8 @@ impl Source {
         let _ = fs::remove_file(&scratch);
         let copy_store = Box::new(move |target: &std::path::Path| store.copy(target));
         let warnings = Warnings::Running(warnings);
-        Self { identity, scratch, copy_store, journal, warnings }
+        let artifacts = config.artifacts_directory();
+        Self { identity, scratch, copy_store, journal, warnings, artifacts }
     }
 
     /// The data directory of a stopped server. The caller has locked the data directory.
@@ -72,6 +75,7 @@ impl Source {
             scratch: directory.join(SCRATCH),
             journal: Reader::open(&config.journal_directory())?,
             warnings: Warnings::Stopped(warnings),
+            artifacts: config.artifacts_directory(),
             copy_store: Box::new(move |target| store::copy_stopped(&directory, target)),
         })
     }
@@ -137,7 +141,32 @@ fn fill<W: Write>(
         let until = Archive::end_of(&warnings, until)?;
         part.warnings = add_segments("warnings", &warnings, until, &mut part.damages, archive)?;
     }
+    add_artifacts(&source.artifacts, archive)?;
     Ok(part)
+}
+
+/// Adds the artifacts, but for those that are removed meanwhile.
+fn add_artifacts<W: Write>(directory: &Path, archive: &mut ArchiveWriter<W>) -> Result<(), BackupError> {
+    let listed = match fs::read_dir(directory) {
+        // Of an older musterd.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        listed => listed.and_then(|listed| listed.map(|entry| Ok(entry?.file_name())).collect()),
+    };
+    let mut names: Vec<_> = listed.map_err(BackupError::io("read", directory))?;
+    names.sort_unstable();
+    let hashes = names.iter().filter_map(|name| name.to_str()?.parse::<ArtifactHash>().ok());
+    for hash in hashes {
+        let path = directory.join(hash.to_string());
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        match opened {
+            Ok((bytes, file)) => {
+                archive.add(&format!("{ARTIFACTS}/{hash}"), bytes, file).map_err(BackupError::Output)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(BackupError::io("read", &path)(error)),
+        }
+    }
+    Ok(())
 }
 
 /// Adds what is before `until`, which is durable; how many records that are.

@@ -9,6 +9,7 @@
 //! | `store/muster.db` | the database at one moment, checked with SQLite's `quick_check` |
 //! | `journal/…` | segments, the newest first, up to what was durable after that moment; the last one is cut there |
 //! | `warnings/…` | the journal of warnings, up to what was copied to it from before that |
+//! | `artifacts/…` | the files that tasks come with, each named by its hash |
 //! | `journal.json` | count of the records in both, each of which was checked, and what is damaged in the journal itself |
 //! | `SHA256SUMS` | hashes of all parts above, for `sha256sum -c`; a file without it is not whole |
 //!
@@ -39,11 +40,15 @@ use crate::store::StoreError;
 use crate::wire::api::Timestamp;
 use crate::wire::id::Epoch;
 
-/// Version of the format that is written here, and the newest that is read. 1 is without `warnings/`.
-pub const FORMAT: u32 = 2;
+/// Version of the format that is written here, and the newest that is read. 1 is without `warnings/`, 2
+/// without `artifacts/`.
+pub const FORMAT: u32 = 3;
 
-/// The parts of a data directory that a backup holds. The last is not in every one.
-const PARTS: [&str; 4] = ["identity", "store", "journal", WARNINGS];
+/// The parts of a data directory that a backup holds. The last two are not in every one.
+const PARTS: [&str; 5] = ["identity", "store", "journal", WARNINGS, ARTIFACTS];
+
+/// The part of the artifacts.
+const ARTIFACTS: &str = "artifacts";
 
 /// The part of the journal of warnings.
 const WARNINGS: &str = "warnings";

@@ -116,7 +116,7 @@ fn every_kind_of_mistake_names_line_key_and_what_is_allowed() {
         ),
         (
             "[synk]",
-            "musterd.toml:1: synk is not known: did you mean sync? allowed here: server, admin, links, sync, identity, journal, backup, tls, log",
+            "musterd.toml:1: synk is not known: did you mean sync? allowed here: server, admin, links, sync, identity, journal, artifacts, backup, tls, log",
         ),
         (
             "[sync]\ninterval = 15",

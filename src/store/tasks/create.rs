@@ -4,11 +4,11 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::bad;
-use super::targets::{Answer, Offers, enter, enter_devices};
+use super::targets::{Answer, Asked, Offers, enter, enter_devices};
 use crate::fleet::task::period::zoned_text;
 use crate::store::error::StoreError;
 use crate::store::sql::{Columns as _, Sql as _};
-use crate::store::{devices, meta, policies, zone};
+use crate::store::{artifacts, devices, meta, policies, zone};
 use crate::wire::api::{CreatedTask, NewTask, TaskTargets};
 use crate::wire::id::{DeviceId, TaskId};
 use crate::wire::limits::TASK_SETTINGS_BYTES_MAX;
@@ -61,6 +61,10 @@ pub(super) fn create(
     definition.time_zone = Some(time_zone.clone());
     let due_at = definition.schedule().map_err(bad)?.first(now, &zone);
     let due_at = due_at.ok_or_else(|| bad(format!("'{}' is never due", definition.schedule)))?;
+    let artifact = match definition.artifact {
+        Some(hash) => Some(artifacts::row_of(connection, hash)?.ok_or(StoreError::NoArtifact(hash))?),
+        None => None,
+    };
     let sql = "SELECT count(*) FROM tasks WHERE state = 'active'";
     let active = connection.one(sql, [], |row| row.number(0))?;
     if active >= ACTIVE_TASKS_MAX {
@@ -68,8 +72,8 @@ pub(super) fn create(
     }
     let id = TaskId(meta::random_number()?);
     let definition_text = serde_json::to_string(&definition).map_err(|error| bad(error.to_string()))?;
-    let sql = "INSERT INTO tasks (id, application, kind, settings, definition, continuous, state, created_at, next_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'active', ?7, ?8) ON CONFLICT DO NOTHING";
+    let sql = "INSERT INTO tasks (id, application, kind, settings, definition, continuous, state, created_at, next_at, artifact)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'active', ?7, ?8, ?9) ON CONFLICT DO NOTHING";
     let values = params![
         id,
         new.application,
@@ -79,25 +83,36 @@ pub(super) fn create(
         definition.continuous,
         now,
         due_at,
+        definition.artifact,
     ];
     if connection.run(sql, values)? == 0 {
         return Err(StoreError::IdTaken);
     }
     let task = connection.last_insert_rowid();
     let entered = enter(connection, task, &definition.targets)? + enter_devices(connection, task, selected)?;
-    let offered = offered(connection, task, new, &settings)?;
+    let asked = Asked {
+        application: &new.application,
+        kind: &new.kind,
+        settings: &settings,
+        artifact: artifact.map(|artifact| artifact.signature.is_some()),
+    };
+    let offered = offered(connection, task, asked, new.definition.continuous)?;
     let due_local = zoned_text(due_at, &zone);
     Ok(CreatedTask { id, devices: entered as u64, offered, due_at: due_at.into(), due_local, time_zone })
 }
 
 /// Number of devices that offer the task. Refused when none does, for a mistake is likelier than a fleet that
 /// is about to learn it; unless some have not said what they offer yet, or others are to come.
-fn offered(connection: &Connection, task: i64, new: &NewTask, settings: &Value) -> Result<u64, StoreError> {
+fn offered(
+    connection: &Connection,
+    task: i64,
+    asked: Asked<'_>,
+    mut may_come: bool,
+) -> Result<u64, StoreError> {
     let mut offers = Offers::default();
     let (mut offered, mut wrong_settings, mut not_offered) = (0, None, None);
-    let mut may_come = new.definition.continuous;
     connection.each("SELECT device FROM task_targets WHERE task = ?1", [task], |row| {
-        match offers.of(connection, row.get(0)?, task, (&new.application, &new.kind, settings))? {
+        match offers.of(connection, row.get(0)?, task, asked)? {
             Answer::Offered => offered += 1,
             Answer::Unknown => may_come = true,
             Answer::WrongSettings(why) => wrong_settings = wrong_settings.take().or(Some(why)),

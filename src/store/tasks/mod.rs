@@ -38,7 +38,7 @@ use crate::wire::api::{CreatedTask, NewTask, TaskState};
 use crate::wire::id::{DeviceId, TaskId};
 use crate::wire::task::{RunAck, RunUpdate, RunUpdates, RunsStored};
 use crate::wire::time::WallTime;
-pub(super) use run::{desired_of, digest_of, failed_runs, forget_device, ids_at};
+pub(super) use run::{IS_AT_DEVICE, desired_of, digest_of, failed_runs, forget_device, ids_at};
 pub(super) use targets::{group_moved, group_removed};
 
 /// Rows that one step works on at most, of each kind of work: together some tens of milliseconds of the

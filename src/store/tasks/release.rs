@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::run::{self, StoredRun, save};
-use super::targets::{Answer, Offers};
+use super::targets::{Answer, Asked, Offers};
 use super::{ROWS_PER_STEP_MAX, Step};
 use crate::fleet::task::definition::rollout;
 use crate::fleet::task::period::zoned_text;
@@ -32,11 +32,14 @@ struct Due {
     kind: String,
     settings: Value,
     definition: TaskDefinition,
+    /// Whether the artifact has a signature; `None`: there is no artifact.
+    artifact: Option<bool>,
 }
 
 /// Releases runs of tasks that have some to release, as many as one step may.
 pub(super) fn release(step: &mut Step<'_>) -> Result<(), StoreError> {
-    let sql = "SELECT number, application, kind, settings, definition FROM tasks
+    let sql = "SELECT number, application, kind, settings, definition,
+            (SELECT signature IS NOT NULL FROM artifacts WHERE hash = artifact) FROM tasks
         WHERE release_at <= ?1 AND state = 'active' ORDER BY release_at LIMIT ?2";
     let due = step.connection.all(sql, (step.now, ROWS_PER_STEP_MAX), |row| {
         Ok(Due {
@@ -45,6 +48,7 @@ pub(super) fn release(step: &mut Step<'_>) -> Result<(), StoreError> {
             kind: row.get(2)?,
             settings: serde_json::from_str(&row.get::<_, String>(3)?).unwrap_or_default(),
             definition: row.get(4)?,
+            artifact: row.get(5)?,
         })
     })?;
     step.found(due.len());
@@ -116,7 +120,8 @@ fn release_one(
 ) -> Result<(), StoreError> {
     let now = step.now;
     let later = WallTime(now.0.saturating_add(PUT_OFF_MILLISECONDS));
-    let asked = (due.application.as_str(), due.kind.as_str(), &due.settings);
+    let Due { application, kind, settings, artifact, .. } = due;
+    let asked = Asked { application, kind, settings, artifact: *artifact };
     match offers.of(step.connection, stored.number, due.task, asked)? {
         Answer::NotOffered(why) | Answer::WrongSettings(why) => stored.run.reject(&why),
         Answer::Unknown => {

@@ -8,13 +8,14 @@ use crate::fleet::task::retry::next_attempt;
 use crate::fleet::task::run::{RunProgress, RunRules, RunState};
 use crate::store::desired_state::Room;
 use crate::store::error::StoreError;
-use crate::store::sql::Sql as _;
+use crate::store::sql::{Columns as _, Sql as _};
 use crate::store::table::DeviceTable;
 use crate::store::{DEFAULT_INTERVAL_SECONDS, desired_state, meta};
 use crate::wire::api::{TaskDefinition, TaskState};
+use crate::wire::artifact::Artifact;
 use crate::wire::digest::Digest;
 use crate::wire::id::{DeviceId, RunId, TaskId};
-use crate::wire::limits::RUNS_PER_DEVICE_MAX;
+use crate::wire::limits::{RUNS_PER_DEVICE_MAX, SIGNATURE_BYTES_MAX};
 use crate::wire::task::{RunOrder, RunOutput, RunStage, RunUpdate, digest_of as digest_of_run};
 use crate::wire::time::WallTime;
 
@@ -235,6 +236,10 @@ pub(in crate::store) fn digest_of(connection: &Connection, number: i64) -> Resul
     Ok(ids_at(connection, number)?.into_iter().fold(Digest::EMPTY, |sum, id| sum.with(digest_of_run(id))))
 }
 
+/// Whether a device has, or should have, a run `r` of a task `t`: one that ended takes its runs along.
+pub(in crate::store) const IS_AT_DEVICE: &str = "r.state IN ('pending', 'delivered', 'running')
+    AND t.state <> 'cancelled' AND (t.state <> 'aborted' OR r.state = 'running')";
+
 /// All runs that the device is to have. No more are released to it than fit into the list.
 pub(in crate::store) fn ids_at(connection: &Connection, number: i64) -> Result<Vec<RunId>, StoreError> {
     let sql = "SELECT id FROM runs WHERE device = ?1 AND state IN ('pending', 'delivered', 'running')";
@@ -253,8 +258,9 @@ pub(in crate::store) fn desired_of(
     now: WallTime,
     room: &mut Room,
 ) -> Result<(Vec<RunOrder>, Option<Place>), StoreError> {
-    let sql = "SELECT r.id, t.application, t.kind, t.settings, t.definition, r.begin_by, r.released_at
-        FROM runs r JOIN tasks t ON t.number = r.task
+    let sql = "SELECT r.id, t.application, t.kind, t.settings, t.definition, r.begin_by, r.released_at,
+            a.hash, a.bytes, a.name, a.signature
+        FROM runs r JOIN tasks t ON t.number = r.task LEFT JOIN artifacts a ON a.hash = t.artifact
         WHERE r.device = ?1 AND r.state = 'pending' AND r.begin_by > ?2 AND t.state = 'active'
         AND (?4 IS NULL OR (r.released_at, r.id) > (?4, ?5))
         ORDER BY r.released_at, r.id LIMIT ?3";
@@ -276,13 +282,22 @@ pub(in crate::store) fn desired_of(
             timeout_seconds: definition.timeout_seconds,
             start_within_seconds: u32::try_from(left_milliseconds / 1_000).unwrap_or(u32::MAX),
             may_repeat: definition.may_repeat,
-            artifact: None,
+            artifact: artifact_of(row)?,
         };
-        room.take(run.settings.len() + run.application.len() + run.kind.len());
+        let artifact_bytes =
+            run.artifact.as_ref().map_or(0, |artifact| artifact.name.len() + SIGNATURE_BYTES_MAX);
+        room.take(run.settings.len() + run.application.len() + run.kind.len() + artifact_bytes);
         last = Some((row.get(6)?, run.run));
         runs.push(run);
     }
     Ok((runs, last))
+}
+
+/// The artifact of a run's task, in four columns behind the seventh.
+fn artifact_of(row: &Row<'_>) -> rusqlite::Result<Option<Artifact>> {
+    let Some(hash) = row.get(7)? else { return Ok(None) };
+    let (bytes, name, signature) = (row.number(8)?, row.get(9)?, row.get(10)?);
+    Ok(Some(Artifact { hash, bytes, name, signature }))
 }
 
 pub(in crate::store) fn forget_device(connection: &Connection, number: i64) -> Result<(), StoreError> {

@@ -13,6 +13,7 @@ use crate::store::error::StoreError;
 use crate::store::sql::Sql as _;
 use crate::store::{devices, inventory};
 use crate::wire::api::{TaskDefinition, TaskState, TaskTargets};
+use crate::wire::artifact::ArtifactUse;
 use crate::wire::id::DeviceId;
 use crate::wire::settings::Declaration;
 use crate::wire::time::WallTime;
@@ -119,6 +120,16 @@ pub(super) fn find_newcomers(step: &mut Step<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// A task, as devices are asked about it.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) application: &'a str,
+    pub(super) kind: &'a str,
+    pub(super) settings: &'a Value,
+    /// Whether the artifact has a signature; `None`: there is no artifact.
+    pub(super) artifact: Option<bool>,
+}
+
 /// A device's answer to a task.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Answer {
@@ -126,7 +137,7 @@ pub(super) enum Answer {
     Offered,
     /// It does not offer it, and why.
     NotOffered(String),
-    /// It does not take the settings, and why.
+    /// It does not take the settings, or comes with another artifact or none, and why.
     WrongSettings(String),
     /// It has said nothing of what it offers yet.
     Unknown,
@@ -140,20 +151,19 @@ pub(super) struct Offers {
 }
 
 impl Offers {
-    /// A device's answer to a task. `task` stands for the application, kind and settings that are asked
-    /// about.
+    /// A device's answer to a task. `task` stands for all that is asked about.
     pub(super) fn of(
         &mut self,
         connection: &Connection,
         device: i64,
         task: i64,
-        (application, kind, settings): (&str, &str, &Value),
+        asked: Asked<'_>,
     ) -> Result<Answer, StoreError> {
         let Some(id) = inventory::declarations_of(connection, device)? else { return Ok(Answer::Unknown) };
         if let Some(answer) = self.answers.get(&(task, id)) {
             return Ok(answer.clone());
         }
-        let answer = answer(self.declared(connection, id)?, application, kind, settings);
+        let answer = answer(self.declared(connection, id)?, asked);
         self.answers.insert((task, id), answer.clone());
         Ok(answer)
     }
@@ -179,13 +189,25 @@ impl Offers {
 }
 
 /// The answer to a task of a device that declares this.
-fn answer(declared: &[Declaration], application: &str, kind: &str, settings: &Value) -> Answer {
+fn answer(declared: &[Declaration], asked: Asked<'_>) -> Answer {
+    let Asked { application, kind, settings, artifact } = asked;
     let Some(declared) = declared.iter().find(|declared| declared.application == application) else {
         return Answer::NotOffered(format!("the device has no application '{application}'"));
     };
     let Some(offered) = declared.kinds.iter().find(|offered| offered.kind == kind) else {
         return Answer::NotOffered(format!("the device offers no task '{kind}' for '{application}'"));
     };
+    let wrong = match (offered.artifact, artifact) {
+        (ArtifactUse::None, Some(_)) => "takes no artifact",
+        (ArtifactUse::Any | ArtifactUse::Signed, None) => "needs an artifact, and none was named",
+        (ArtifactUse::Signed, Some(false)) => {
+            "needs an artifact with a signature, and this one has none: add it again with its .minisig file"
+        }
+        _ => "",
+    };
+    if !wrong.is_empty() {
+        return Answer::WrongSettings(format!("'{kind}' {wrong}"));
+    }
     if offered.schema.is_empty() {
         return Answer::Offered;
     }

@@ -70,6 +70,9 @@
 //! | `GET /v1/tasks` | [`TaskQuery`] | [`Page`] of [`Task`], newest first |
 //! | `GET /v1/tasks/{id}` | | [`TaskDetail`] |
 //! | `POST /v1/tasks/{id}/cancel` | | [`Task`] |
+//! | `POST /v1/artifacts` | [`NewArtifact`] as its query, the content as its body | [`StoredArtifact`] |
+//! | `GET /v1/artifacts` | [`PageQuery`] | [`Page`] of [`StoredArtifact`], newest first |
+//! | `DELETE /v1/artifacts/{hash}` | | [`StoredArtifact`] |
 //! | `GET /v1/runs` | [`RunQuery`] | [`Page`] of [`TaskRun`], those that were due last first |
 //! | `GET /v1/runs/{id}` | | [`RunDetail`] |
 //!
@@ -83,6 +86,7 @@
 
 mod api_token;
 mod application;
+mod artifact;
 mod audit;
 mod call;
 mod certificate;
@@ -111,7 +115,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::wire::digest::Digest;
 pub use crate::wire::event::Severity;
-pub use crate::wire::id::{ApiTokenId, DeviceId, Epoch, RunId, TaskId, TokenId, UserId};
+pub use crate::wire::id::{ApiTokenId, ArtifactHash, DeviceId, Epoch, RunId, TaskId, TokenId, UserId};
 pub use crate::wire::named::ParseError;
 pub use crate::wire::presence::Presence;
 pub use crate::wire::role::Role;
@@ -124,6 +128,7 @@ pub use api_token::{
     NewApiToken,
 };
 pub use application::{ApplicationQuery, Installation, InstalledApplication};
+pub use artifact::{NewArtifact, StoredArtifact};
 pub use audit::{AuditCheck, AuditQuery, AuditRecord};
 pub use call::{
     CALL_SECONDS_DEFAULT, CALL_SECONDS_MAX, CallLine, CallOutcome, CallRequest, CallVia, CalledDevice,

@@ -10,8 +10,8 @@ use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::{
-    ApiTokenId, DeletedEvents, DeviceId, DeviceSort, Epoch, Keep, Number, Page, RunId, TaskId, Timestamp,
-    TokenId,
+    ApiTokenId, ArtifactHash, DeletedEvents, DeviceId, DeviceSort, Epoch, Keep, Number, Page, RunId, TaskId,
+    Timestamp, TokenId,
 };
 use crate::wire::digest::Digest;
 use crate::wire::time::WallTime;
@@ -38,6 +38,7 @@ macro_rules! schemas {
 
 schemas! {
     ApiTokenId: text(Some("^[0-9a-fA-F]{16}$"));
+    ArtifactHash: text(Some("^[0-9a-fA-F]{64}$"));
     DeviceId: text(Some("^[0-9a-fA-F]{16}$"));
     Epoch: text(Some("^[0-9a-fA-F]{16}$"));
     RunId: text(Some("^[0-9a-fA-F]{16}$"));

@@ -57,6 +57,7 @@ macro_rules! pinned {
 pinned! {
     application: ApplicationQuery, InstalledApplication, Installation, Page<InstalledApplication>;
     api_token: NewApiToken, CreatedApiToken, ApiToken;
+    artifact: NewArtifact, StoredArtifact;
     audit: AuditQuery, AuditRecord, AuditCheck;
     call: CallRequest, CallLine;
     certificate: CertificateStatus, CertificateChange, RecoveryKey;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Timestamp;
-use crate::wire::id::{DeviceId, RunId, TaskId};
+use crate::wire::id::{ArtifactHash, DeviceId, RunId, TaskId};
 use crate::wire::named::named;
 pub use crate::wire::run_state::RunState;
 use crate::wire::task::RunStage;
@@ -76,6 +76,9 @@ pub struct TaskDefinition {
     /// Whether a run may be executed again when nobody can tell whether it was executed to its end.
     #[serde(default)]
     pub may_repeat: bool,
+    /// The artifact that its runs come with, by the SHA-256 of its content; null: none.
+    #[serde(default)]
+    pub artifact: Option<ArtifactHash>,
 }
 
 fn now() -> String {
@@ -107,6 +110,7 @@ impl TaskDefinition {
             rate_per_minute: None,
             abort_percent: None,
             may_repeat: false,
+            artifact: None,
         }
     }
 

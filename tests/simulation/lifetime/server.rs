@@ -273,6 +273,7 @@ impl Server {
             interval_seconds: 80_000,
             keep_seconds: None,
             has_room: true,
+            has_fetch_room: true,
             reconnect_seconds: 0,
             later_seconds: 5,
             peer: None,

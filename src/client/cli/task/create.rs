@@ -9,7 +9,7 @@ use super::{wait, words};
 use crate::client::Client;
 use crate::client::cli::arguments::filter;
 use crate::client::cli::output::Output;
-use crate::client::cli::{Failure, device, json_file};
+use crate::client::cli::{Failure, artifact, device, json_file};
 use crate::fleet::settings;
 use crate::fleet::task::definition::{
     EXPIRES_SECONDS_MAX, EXPIRES_SECONDS_MIN, RATE_PER_MINUTE_MAX, RETRIES_MAX, TIMEOUT_SECONDS_MAX,
@@ -82,6 +82,10 @@ pub(in crate::client::cli) struct TaskCreate {
     /// A run may be executed again when nobody can tell whether it was executed to its end
     #[arg(long)]
     may_repeat: bool,
+    /// The artifact that its runs come with: the SHA-256 of one that the server has, or a file, which it is
+    /// given first with the signature beside it ('musterctl artifact add')
+    #[arg(long, value_name = "FILE|SHA-256")]
+    artifact: Option<String>,
     /// Follow the task until it has ended, then show its runs; Ctrl-C ends the waiting and not the task
     #[arg(long, conflicts_with = "continuous")]
     wait: bool,
@@ -89,12 +93,15 @@ pub(in crate::client::cli) struct TaskCreate {
 
 pub(super) fn run(client: &mut Client, output: &mut Output, asked: TaskCreate) -> Result<(), Failure> {
     let (waits, asks) = (asked.wait, !asked.yes && output.may_ask());
-    let new = asked.task()?;
+    let artifact = asked.artifact.clone();
+    let mut new = asked.task()?;
     if let TaskTargets::Filter(filter) = &new.definition.targets
         && asks
     {
         device::confirm_approved(client, output, filter, "given the task")?;
     }
+    let artifact = artifact.map(|artifact| artifact::meant(client, &artifact)).transpose()?;
+    new.definition.artifact = artifact;
     let created = client.create_task(&new)?;
     let id = created.id;
     if waits {
@@ -134,6 +141,7 @@ impl TaskCreate {
             rate_per_minute: self.rate,
             abort_percent: self.abort_percent,
             may_repeat: self.may_repeat,
+            artifact: None,
         };
         Ok(NewTask { application: self.application, kind: self.kind, settings, definition })
     }
@@ -221,7 +229,7 @@ mod tests {
             "application": "kiosk", "kind": "backup", "settings": {}, "targets": "all", "name": null,
             "continuous": false, "schedule": "now", "window": null, "time_zone": null,
             "expires_seconds": 86_400, "timeout_seconds": 600, "retries": 0, "rate_per_minute": null,
-            "abort_percent": null, "may_repeat": false,
+            "abort_percent": null, "may_repeat": false, "artifact": null,
         });
         let default = serde_json::to_value(TaskDefinition::new(TaskTargets::All)).unwrap();
         assert!(default.as_object().unwrap().iter().all(|(key, value)| written[key] == *value));

@@ -29,6 +29,7 @@ pub(super) enum TaskCommand {
     #[command(after_help = "Examples:
   musterctl task create --application kiosk --kind backup --device kiosk-17 kiosk-18 --wait
   musterctl task create --application kiosk --kind update --group /shops --file update.json --rate 20 --abort-percent 10
+  musterctl task create --application kiosk --kind flash --group /shops --artifact firmware-2.1.bin --rate 20
   musterctl task create --application kiosk --kind backup --group /shops --schedule 'cron 0 3 * * *' --time-zone Europe/Berlin --timeout 2h
   musterctl task create --application kiosk --kind restart --all --schedule 'at 2026-11-24T23:00:00Z' --window 22:00-05:00
   echo '{\"level\": 3}' | musterctl task create --application kiosk --kind clean --device kiosk-17 --file - --expires 1h

@@ -137,6 +137,7 @@ fn facts(detail: &TaskDetail) -> Vec<(&'static str, String)> {
                 .abort_percent
                 .map_or_else(|| "never".into(), |share| format!("when more than {share} % of its runs fail")),
         ),
+        ("artifact", definition.artifact.map_or_else(nothing, |hash| hash.to_string())),
         ("may repeat", if definition.may_repeat { "yes" } else { "no" }.to_owned()),
         ("state", format!("{}{why}", task.state.name())),
         ("created", time(task.created_at)),

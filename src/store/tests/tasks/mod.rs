@@ -1,5 +1,6 @@
 //! Tasks and their runs, on a clock of the test's own.
 
+mod artifacts;
 mod ending;
 mod making;
 mod spreading;
