@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 
 mod administration;
+mod artifacts;
 mod backup;
 mod command_line;
 mod damage;

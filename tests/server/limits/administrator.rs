@@ -4,12 +4,12 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use muster::admin::capacity::{CONNECTIONS_MAX, FOLLOWERS_MAX, WAITS_MAX};
+use muster::admin::capacity::{CONNECTIONS_MAX, FOLLOWERS_MAX, UPLOADS_MAX, WAITS_MAX};
 use muster::wire::event::Severity;
 use muster::wire::id::Epoch;
 
 use super::scene::Scene;
-use crate::kit::{Connection, event};
+use crate::kit::{Connection, event, eventually};
 
 fn open(scene: &Scene) -> Option<UnixStream> {
     UnixStream::connect(scene.directory.path().join("data/admin.sock")).ok()
@@ -73,6 +73,21 @@ pub(crate) fn waits(scene: &Scene) {
     std::thread::sleep(Duration::from_secs(3));
     let (waiting, refused) = served_and_refused(&streams);
     assert!((1..=WAITS_MAX).contains(&waiting) && refused > 40, "{waiting} wait, {refused} refused");
+}
+
+/// Uploads that never end, more of them than there may be, and one after the other that is cut off.
+pub(crate) fn artifacts(scene: &Scene) {
+    let (head, piece) = ("POST /v1/artifacts?name=x", vec![7; 64 << 10]);
+    let streams: Vec<UnixStream> = (0..20).filter_map(|_| ask(scene, head, 1 << 30, &piece)).collect();
+    std::thread::sleep(Duration::from_secs(2));
+    let (added, refused) = served_and_refused(&streams);
+    assert!(added == 0 && refused >= 20 - UPLOADS_MAX, "{added} added, {refused} refused");
+    drop(streams);
+    for _ in 0..200 {
+        let _ = ask(scene, head, 1 << 30, &piece);
+    }
+    let kept = scene.directory.path().join("data/artifacts");
+    eventually("nothing is left", || std::fs::read_dir(&kept).unwrap().next().is_none());
 }
 
 /// Bodies far above what is taken, and bodies that never end.

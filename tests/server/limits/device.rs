@@ -3,12 +3,15 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use crate::kit::{Connection, event, eventually, part, sync};
+use crate::kit::run_device::{RunDevice, offer};
+use crate::kit::{Connection, event, eventually, part, sync, wait_for};
+use muster::wire::artifact::{ArtifactUse, Fetch};
 use muster::wire::digest::Digest;
 use muster::wire::event::Severity;
 use muster::wire::id::Epoch;
 use muster::wire::inventory::{Application, digest_of};
 use muster::wire::message::{Part, Ping, Probe, ToAgent, ToServer};
+use muster::wire::task::{RunStage, RunUpdate};
 use socket2::{Domain, Socket, Type};
 
 use super::scene::Scene;
@@ -113,6 +116,39 @@ pub(crate) fn unread(scene: &Scene) {
             connections.extend(Connection::try_open(scene.server.address, &scene.hostile.tls));
         }
     }
+}
+
+/// Asks for parts as fast as they can be asked for, on many links of which none is read, and on one that is.
+pub(crate) fn parts(scene: &Scene) {
+    let file = scene.directory.path().join("large.bin");
+    std::fs::write(&file, vec![7; 4 << 20]).unwrap();
+    let hash =
+        scene.server.ctl(&["artifact", "add", file.to_str().unwrap()])["hash"].as_str().unwrap().to_owned();
+    let hostile = scene.hostile.id.to_string();
+    let create = ["task", "create", "--application", "kiosk", "--kind", "flash", "--device", &hostile];
+    let mut device = RunDevice::new(&scene.hostile, &scene.server, offer("kiosk", "flash", ArtifactUse::Any));
+    device.sync();
+    scene.server.ctl(&[&create[..], &["--artifact", &hash]].concat());
+    let order = wait_for("the run", || device.sync().pop());
+    device.report(RunUpdate::new(order.run, 1, RunStage::Accepted));
+    let fetch = Fetch { hash: hash.parse().unwrap(), offset: 0 };
+    assert!(!device.ask(fetch).bytes.is_empty());
+    let mut frames = Vec::new();
+    (0..1_000).for_each(|_| ToServer::Fetch(fetch).write_to(&mut frames));
+    let (begun, mut answers) = (Instant::now(), 0);
+    let mut connections: Vec<Connection> = Vec::new();
+    let mut read = scene.hostile();
+    while begun.elapsed() < LASTS {
+        connections.retain_mut(|connection| connection.push(&frames));
+        if connections.len() < 30 {
+            connections.extend(Connection::try_open(scene.server.address, &scene.hostile.tls));
+        }
+        if !(read.push(&frames) && read.read_once()) {
+            read = scene.hostile();
+        }
+        answers += read.take_frames();
+    }
+    assert!(answers > 0);
 }
 
 /// A part of an inventory that has more.

@@ -36,6 +36,7 @@ attacks! {
     messages: "messages of one device", Device, 8, device::messages;
     events: "events of one device", Device, 24, device::events;
     unread: "answers that a device does not read", Device, 8, device::unread;
+    parts: "parts of artifacts that a device asks for", Device, 16, device::parts;
     uploads: "uploads that a device does not finish", Device, 32, device::uploads;
     links: "links of one device", Device, 4, device::links;
     epochs: "epochs of one device", Device, 4, device::epochs;
@@ -56,5 +57,6 @@ attacks! {
     followers: "followers that do not read", Administrator, 48, administrator::followers;
     followers_from_afar: "followers that do not read", Stranger, 48, network::followers;
     waits: "answers that wait for devices", Administrator, 4, administrator::waits;
+    artifacts: "artifacts that administrators add", Administrator, 16, administrator::artifacts;
     bodies: "requests of administrators", Administrator, 12, administrator::bodies;
 }
