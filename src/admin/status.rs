@@ -13,8 +13,8 @@ use crate::store::query::{self, FleetCounts};
 use crate::store::table::SHARDS;
 use crate::store::{Store, StoreError};
 use crate::wire::api::{
-    ClockCondition, ClockStatus, DeviceCounts, EventTotals, LogStatus, Presence, Status, StoreCondition,
-    StoreStatus,
+    ClockCondition, ClockStatus, DeviceCounts, EventTotals, Limit, LogStatus, Presence, Status,
+    StoreCondition, StoreStatus,
 };
 use crate::wire::time::WallTime;
 
@@ -76,7 +76,9 @@ pub(super) async fn of(shared: &Shared) -> Result<Status, ApiError> {
         let counts = query::counts(&*context.store.reader()?)?;
         let statuses = query::status_counts(&*context.store.reader()?)?;
         (devices.ok, devices.warning, devices.critical) = (statuses.ok, statuses.warning, statuses.critical);
-        let limits = context.gauges.limits().into_iter().chain(capacity).collect();
+        let (used, value) = context.artifacts.usage();
+        let artifacts = Limit { name: "artifact bytes".to_owned(), value, used: Some(used) };
+        let limits = context.gauges.limits().into_iter().chain(capacity).chain([artifacts]).collect();
         Ok(Status {
             version: context.info.version.into(),
             started_at: context.clock.started_at().into(),

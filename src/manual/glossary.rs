@@ -77,6 +77,7 @@
 //! | **drift** | `Drift` | A settings file that somebody else has changed, and the rule whether it is repaired or only reported. |
 //! | **scheduler** | `Scheduler` | The server's background thread: judges devices, makes and releases runs, notifies devices of a new desired state. |
 //! | **run** | `Run` | One execution of a task on one device, retries being runs of their own. |
+//! | **artifact** | `StoredArtifact` | A file that runs come with, kept by the server under the SHA-256 of its content, and fetched by devices in *parts*. |
 //! | **lease** | `lease_until` | The time until which a device must be heard of, or its run counts as lost. |
 //! | **tombstone** | `Tombstone` | The device's memory of a run that is over, so that it is never executed again. |
 //!
