@@ -11,7 +11,8 @@ use crate::kit::admin::Ran;
 use crate::kit::{Musterd, eventually};
 use muster::client::{Address, Client};
 use muster::reactor::channel::{ClientTls, ExpectedServer};
-use muster::wire::api::{ErrorCode, NewApiToken};
+use muster::wire::api::{ErrorCode, NewApiToken, NewArtifact};
+use muster::wire::id::ArtifactHash;
 use muster::wire::role::Role;
 use muster::wire::token::ApiTokenText;
 
@@ -258,4 +259,26 @@ fn one_address_can_not_take_all_places_and_silent_ones_lose_theirs() {
     assert!(scene.root().status().is_ok(), "the socket has places of its own");
     eventually("those that say nothing lose their places", || scene.client(&token).status().is_ok());
     drop(silent);
+}
+
+#[test]
+fn an_artifact_is_added_over_the_network_and_one_that_has_no_room_is_refused_in_words() {
+    let scene = Scene::with(|_| "[artifacts]\ntotal_size = \"8MiB\"\n".to_owned());
+    let mut client = scene.client(&scene.token(Role::Operator, None));
+    let path = scene.directory.path().join("firmware.bin");
+    let mut add = |mebibytes: usize| {
+        std::fs::write(&path, vec![7; mebibytes << 20]).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        let new = NewArtifact { name: "firmware.bin".into(), ..NewArtifact::default() };
+        client.add_artifact(&new, file, (mebibytes as u64) << 20)
+    };
+    let added = add(5).unwrap();
+    assert_eq!((added.bytes, added.hash), (5 << 20, ArtifactHash::of(&vec![7; 5 << 20])));
+    assert!(added.created_by.contains("(anna)"), "{}", added.created_by);
+    // The server has answered long before it could have come.
+    for _ in 0..5 {
+        let refused = add(64).unwrap_err();
+        assert_eq!(refused.code(), Some(ErrorCode::Conflict), "{refused}");
+    }
+    assert_eq!(client.artifacts().flat_map(Result::unwrap).count(), 1);
 }
