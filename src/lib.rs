@@ -150,7 +150,7 @@ pub use server::{
 };
 pub use wire::api;
 #[cfg(feature = "agent")]
-pub use wire::{event::Severity, section::Condition};
+pub use wire::{artifact::ArtifactUse, event::Severity, section::Condition};
 
 /// The programs of this package, for a program that is all of them: arguments in, exit code out.
 pub mod programs {

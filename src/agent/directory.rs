@@ -182,6 +182,12 @@ impl Directory {
         self.path.join("runs")
     }
 
+    /// Directory of the files that runs need.
+    #[must_use]
+    pub fn artifacts(&self) -> PathBuf {
+        self.path.join("artifacts")
+    }
+
     /// Directory of ordered settings.
     #[must_use]
     pub fn ordered(&self) -> PathBuf {

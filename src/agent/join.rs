@@ -347,7 +347,7 @@ pub fn forget_device(directory: &Directory) -> Result<(), SlotError> {
         let path = directory.path().join(file);
         checksummed::remove(&path).map_err(|source| SlotError::Io(path, source))?;
     }
-    for path in [directory.spool(), directory.ordered(), directory.runs()] {
+    for path in [directory.spool(), directory.ordered(), directory.runs(), directory.artifacts()] {
         open::if_there(fs::remove_dir_all(&path)).map_err(|source| SlotError::Io(path, source))?;
     }
     Ok(())

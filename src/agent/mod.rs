@@ -5,6 +5,7 @@
 pub mod ab_slots;
 pub mod address;
 pub mod application;
+pub mod artifact;
 #[cfg(feature = "muster-agent")]
 pub mod check;
 pub mod checksummed;

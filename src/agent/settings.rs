@@ -9,6 +9,7 @@ use super::application::Definition;
 use super::identity::{KeyType, RenewalKey};
 use super::{open, signature};
 use crate::configuration::{self, ConfigError, Source, count};
+use crate::wire::limits::ARTIFACT_BYTES_MAX;
 
 /// Name of the configuration file that is looked for in the data directory.
 pub const FILE_NAME: &str = "muster-agent.toml";
@@ -58,6 +59,8 @@ pub struct Settings {
     pub tasks: TaskSettings,
     /// Artifacts that have to be signed.
     pub releases: ReleaseSettings,
+    /// Files that tasks need.
+    pub artifacts: ArtifactSettings,
     /// Applications of the program that embeds the agent: it asks no other program, and listens for none.
     /// `None`: the agent is a program of its own.
     #[serde(skip)]
@@ -169,6 +172,29 @@ pub struct ReleaseSettings {
     pub key: Option<String>,
 }
 
+/// Files that tasks need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ArtifactSettings {
+    /// Room for all of them together; 0: the device takes none.
+    #[serde(deserialize_with = "count::<0, { ARTIFACT_BYTES_MAX >> 20 }, _, u32, _>")]
+    pub mebibytes_max: u32,
+}
+
+impl Default for ArtifactSettings {
+    fn default() -> Self {
+        Self { mebibytes_max: 256 }
+    }
+}
+
+impl ArtifactSettings {
+    /// Room for all of them together.
+    #[must_use]
+    pub fn bytes_max(&self) -> u64 {
+        u64::from(self.mebibytes_max) << 20
+    }
+}
+
 impl Default for TaskSettings {
     fn default() -> Self {
         Self { exec: false, concurrent: 4 }
@@ -190,6 +216,7 @@ impl Default for Settings {
             collect: CollectSettings::default(),
             tasks: TaskSettings::default(),
             releases: ReleaseSettings::default(),
+            artifacts: ArtifactSettings::default(),
             embedded: None,
         }
     }

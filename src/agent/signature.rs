@@ -103,7 +103,6 @@ pub fn pin_key_of_policy(directory: &Path, settings: &Settings, key: &str) -> Re
 ///
 /// # Errors
 /// Why it does not count as signed.
-#[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "artifacts come next"))]
 pub fn check(path: &Path, signature: &str, settings: &Settings, directory: &Path) -> Result<String, String> {
     let key = match &settings.releases.key {
         Some(key) => key.clone(),

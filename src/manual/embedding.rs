@@ -49,6 +49,7 @@
 //! | [`condition`](crate::Application::condition), [`statistic`](crate::Application::statistic) | its state and its numbers, asked once a minute and before a sync that somebody wants |
 //! | [`settings`](crate::Application::settings) | whether settings are in force, or the reason why the program refuses them; it gets those in force again after each start, and need keep none |
 //! | [`task`](crate::Application::task) | a kind of task; progress, exit code and output of its runs. One that the end of the process interrupts has failed as `interrupted` |
+//! | [`task_with_artifact`](crate::Application::task_with_artifact) | one whose runs come with a file, at [`Task::artifact`](crate::Task::artifact) until the function returns |
 //! | [`emit`](crate::RunningAgent::emit) | an event, once; when the call returns it survives a power cut |
 //! | [`stop`](crate::RunningAgent::stop) | that the device is off, starts again, or is without its agent: not lost |
 //!
@@ -108,7 +109,7 @@
 //!
 //! # In C, and in whatever calls C
 //!
-//! `tools/ffi` is the same for C: `tools/ffi/muster.h`, fourteen functions, and a library of each kind.
+//! `tools/ffi` is the same for C: `tools/ffi/muster.h`, fifteen functions, and a library of each kind.
 //!
 //! ```sh
 //! cargo build --profile dist -p muster-ffi

@@ -27,11 +27,13 @@
 //! | `user` | the user to run as; left out: the agent's |
 //! | `directory` | where it runs; left out: `/` |
 //! | `repeatable` | `true`: it does no harm to execute it twice |
+//! | `artifact` | `"any"` or `"signed"`: its runs come with a file ([below](#artifacts)); left out: with none |
 //!
 //! `{level}` in an argument is that setting: a text, a number or a truth value. It stays within its argument,
 //! whatever is in it. A text that begins with `-` is refused where the argument begins with it, so that it is
 //! never taken for an option; a placeholder whose setting is missing is refused as well. None is allowed in
-//! the program's name. A brace itself is written twice.
+//! the program's name. A brace itself is written twice. `{artifact}` is the path of the run's artifact, where
+//! the kind has one.
 //!
 //! Only where `muster-agent.toml` says so (`[tasks]`, `exec = true`), the agent offers a kind of its own:
 //! `exec` of `muster-agent` executes any command, `{"command": ["ls", "/tmp"], "user": "nobody", "directory":
@@ -43,6 +45,9 @@
 //! |---|---|
 //! | standard input | the settings: one JSON object |
 //! | `MUSTER_RUN`, `MUSTER_APPLICATION`, `MUSTER_TASK_KIND` | which run, of what; the rest of its environment is the agent's |
+//! | `MUSTER_ARTIFACT` | the path of its artifact, where its kind has one |
+//! | `MUSTER_ARTIFACT_NAME`, `MUSTER_ARTIFACT_SHA256` | the name of the file that the artifact was made from, never a path; its hash |
+//! | `MUSTER_ARTIFACT_COMMENT` | of a signed one: the trusted comment of its signature |
 //! | `HOME`, `USER`, `LOGNAME` | the user's, where one is named |
 //! | its rights | those of the agent's service, which its unit may have to widen; for another user CAP_SETUID, CAP_SETGID and CAP_KILL |
 //! | its process group | one of its own. When it ends by itself, whatever is left in that group is killed, and the result says so; a daemon that has a session of its own goes on |
@@ -85,6 +90,36 @@
 //!
 //! Its longest execution is the task's or the kind's, the shorter of the two. Beyond that it is ended,
 //! *timed_out*.
+//!
+//! # Artifacts
+//!
+//! A kind with `artifact = "any"` needs a file for each run: firmware, a package. The server keeps it, known
+//! by the SHA-256 of its content ([`tasks`](super::tasks)). The device fetches it over its link before the
+//! run begins, in parts of 48 KiB, one at a time, beside everything else that is said on the link. With
+//! `"signed"` the file must have a signature as well, by the key that the device trusts for releases.
+//!
+//! A run that waits for its artifact is *accepted* and no more. It holds up no other run. It says once a
+//! minute how far the download is, in its message, here and at the server. Its time goes on meanwhile: when
+//! its window closes or it expires, it is *not now* and the download stops. Its parts stay for a day, and the
+//! next run that needs them goes on from there.
+//!
+//! | what happens | the download |
+//! |---|---|
+//! | the link breaks, the server is away or busy | goes on where it was, once they are back |
+//! | the agent is killed, the device loses its power | goes on where the file ends; 4 MiB at most come again |
+//! | several runs need the same artifact | comes once |
+//! | the run is cancelled | stops; what has come is deleted |
+//! | all has come | is read back. When the content is not what its hash says it comes anew, three times in all; then the run has *failed* |
+//! | the signature is not right | the run is *rejected*, the file deleted |
+//! | the server does not have it (any more) | the run has *failed* |
+//! | it is larger than `muster-agent.toml` allows (`[artifacts]`, `mebibytes_max`, 256) | the run is *rejected* |
+//! | it fits, but not beside those of other runs | waits for them |
+//! | the disk is full, or would have less than 2 MiB left | the run is *not now* |
+//!
+//! The file is in `artifacts/` in the data directory, and is deleted as soon as the last run that needs it is
+//! over: a program that wants to keep it copies it. A program of another user, which can't get into that
+//! directory, is handed the open file: `MUSTER_ARTIFACT` is then a path below `/dev/fd`, good for the program
+//! and for what it starts unless that closes its descriptors.
 //!
 //! # Executions of a run
 //!

@@ -39,7 +39,7 @@ pub(crate) use process::{
 pub(crate) use site::{Program, Site};
 pub(crate) use skip::skipped;
 pub(crate) use small_disk::SmallDisk;
-pub(crate) use task_server::TaskServer;
+pub(crate) use task_server::{PART_BYTES, Parts, TaskServer};
 
 /// Time of anything before a test gives up. Generous: the machine may be busy.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);

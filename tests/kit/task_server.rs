@@ -1,6 +1,7 @@
 //! A server of the test's own making that gives runs to one device: TLS with the real server's certificate,
 //! and no store behind it.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -10,9 +11,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use muster::reactor::channel::PROTOCOL;
+use muster::wire::artifact::{Artifact, ArtifactPart, Fetch};
 use muster::wire::digest::Digest;
 use muster::wire::frame;
-use muster::wire::id::{Epoch, RunId};
+use muster::wire::id::{ArtifactHash, Epoch, RunId};
+use muster::wire::limits::ARTIFACT_PART_BYTES_MAX;
 use muster::wire::message::{InSync, ToAgent, ToServer};
 use muster::wire::task::{RUNS_SECTION, RunAck, RunList, RunOrder, RunUpdate, RunsStored, digest_of};
 use rustls::pki_types::pem::PemObject as _;
@@ -20,6 +23,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::{Site, eventually};
+
+/// Bytes of a part, unless it is the last.
+pub(crate) const PART_BYTES: u64 = ARTIFACT_PART_BYTES_MAX as u64;
 
 /// The server's messages to come, and those that it has heard.
 #[derive(Default)]
@@ -34,6 +40,23 @@ struct Book {
     syncs: u32,
     links: u32,
     is_deaf: bool,
+    artifacts: BTreeMap<ArtifactHash, Vec<u8>>,
+    parts: Parts,
+    /// Those that the device was given.
+    given: Vec<Fetch>,
+    is_cut: bool,
+}
+
+/// The answer to a device that asks for a part of an artifact.
+#[derive(Clone, Copy, Default)]
+pub(crate) enum Parts {
+    #[default]
+    Given,
+    /// Up to this byte; behind it the device is to ask again in a second.
+    Below(u64),
+    /// With another byte at the beginning.
+    Damaged,
+    Refused(&'static str),
 }
 
 impl Book {
@@ -90,6 +113,35 @@ impl TaskServer {
         book.to_send.push(ToAgent::Runs(RunList { runs: runs.to_vec() }));
     }
 
+    /// Keeps an artifact, and says what an order of it has.
+    pub(crate) fn artifact(&self, name: &str, content: Vec<u8>) -> Artifact {
+        let (hash, bytes) = (ArtifactHash::of(&content), content.len() as u64);
+        self.book().artifacts.insert(hash, content);
+        Artifact { hash, bytes, name: name.into(), signature: None }
+    }
+
+    /// From now on parts are answered so.
+    pub(crate) fn set_parts(&self, parts: Parts) {
+        self.book().parts = parts;
+    }
+
+    /// Offsets of the parts that the device was given since this was last asked.
+    pub(crate) fn take_given(&self) -> Vec<u64> {
+        std::mem::take(&mut self.book().given).into_iter().map(|fetch| fetch.offset).collect()
+    }
+
+    /// Waits until the device was given all that it is given of an artifact.
+    pub(crate) fn wait_until_given(&self, below: u64) {
+        eventually("the first parts have come", || {
+            self.book().given.last().is_some_and(|fetch| fetch.offset + PART_BYTES >= below)
+        });
+    }
+
+    /// Ends the open link.
+    pub(crate) fn cut(&self) {
+        self.book().is_cut = true;
+    }
+
     /// Whether reports are left without an answer.
     pub(crate) fn set_deaf(&self, is_deaf: bool) {
         self.book().is_deaf = is_deaf;
@@ -102,6 +154,10 @@ impl TaskServer {
 
     pub(crate) fn digest(&self) -> Digest {
         self.book().digest
+    }
+
+    pub(crate) fn links(&self) -> u32 {
+        self.book().links
     }
 
     pub(crate) fn syncs(&self) -> u32 {
@@ -171,6 +227,9 @@ fn serve(stream: TcpStream, config: &Arc<ServerConfig>, book: &Mutex<Book>, is_o
             Err(_) => return,
         }
         let mut book = book.lock().unwrap();
+        if std::mem::take(&mut book.is_cut) {
+            return;
+        }
         let mut answers = Vec::new();
         while let Some((body, length)) = frame::split(&received).unwrap() {
             answer(&mut book, ToServer::from_body(body).unwrap(), &mut answers);
@@ -214,6 +273,26 @@ fn answer(book: &mut Book, message: ToServer<'_>, answers: &mut Vec<ToAgent>) {
             book.heard.extend(runs.updates);
         }
         ToServer::Ping(_) => answers.push(ToAgent::Pong),
+        ToServer::Fetch(fetch) => answers.push(ToAgent::ArtifactPart(part(book, fetch))),
         _ => {}
     }
+}
+
+fn part(book: &mut Book, fetch: Fetch) -> ArtifactPart {
+    let Fetch { hash, offset } = fetch;
+    let mut part = ArtifactPart { hash, offset, bytes: Vec::new(), again_seconds: None, refusal: None };
+    match book.parts {
+        Parts::Refused(why) => part.refusal = Some(why.into()),
+        Parts::Below(end) if offset >= end => part.again_seconds = Some(1),
+        Parts::Given | Parts::Below(_) | Parts::Damaged => {
+            let content = &book.artifacts[&hash];
+            let rest = &content[usize::try_from(offset).unwrap()..];
+            part.bytes = rest[..rest.len().min(ARTIFACT_PART_BYTES_MAX)].to_vec();
+            if matches!(book.parts, Parts::Damaged) {
+                part.bytes[0] ^= 1;
+            }
+            book.given.push(fetch);
+        }
+    }
+    part
 }

@@ -113,6 +113,7 @@ impl World {
             | Action::SyncFinished(_)
             | Action::Fork(_)
             | Action::TakeTrust(_)
+            | Action::TakeArtifactPart(_)
             | Action::MakeRequest
             | Action::StoreCertificate(_)
             | Action::Show(_)

@@ -82,7 +82,7 @@ static const MusterStatistic STATISTICS[] = {
 };
 
 static const MusterTaskKind TASKS[] = {
-    { MUSTER_TEXT("defrost"), MUSTER_TEXT("{\"type\": \"object\"}"), defrost },
+    { MUSTER_TEXT("defrost"), MUSTER_TEXT("{\"type\": \"object\"}"), defrost, 0 },
 };
 
 static void complain(MusterAgent *agent, const char *what)

@@ -83,6 +83,8 @@ typedef struct MusterTaskKind {
     MusterText kind;
     MusterText schema;
     int32_t (*run)(void *context, MusterTask *task, MusterText arguments, MusterAnswer *output);
+    /* Whether its tasks come with a file: 0 with none, 1 with any, 2 with one that is signed. */
+    int32_t artifact;
 } MusterTaskKind;
 
 /* An application of the program. Functions may be NULL. They are called in threads of the agent with a stack
@@ -157,6 +159,10 @@ void muster_task_progress(MusterTask *task, uint8_t percent, MusterText message)
 
 /* 1: the task should end, as it is not wanted any more or its time is up; 0: it should not. Reads a file. */
 int32_t muster_task_is_cancelled(MusterTask *task);
+
+/* The path of the file that the task works with, good until the function returns; an empty text when it has
+ * none. */
+MusterText muster_task_artifact(MusterTask *task);
 
 #ifdef __cplusplus
 }

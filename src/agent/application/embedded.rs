@@ -196,9 +196,23 @@ impl Application {
     /// JSON that `schema` allows. A task that the end of the program interrupts is not begun again.
     #[must_use]
     pub fn task(
+        self,
+        kind: impl Into<String>,
+        schema: impl Into<String>,
+        function: impl Fn(&Task) -> TaskEnd + Send + Sync + 'static,
+    ) -> Self {
+        self.task_with_artifact(kind, schema, ArtifactUse::None, function)
+    }
+
+    /// As [`task`](Self::task), of a kind whose tasks come with a file ([`Task::artifact`]): firmware, say.
+    /// It is fetched into the agent's directory before the function is called, and deleted when that has
+    /// ended.
+    #[must_use]
+    pub fn task_with_artifact(
         mut self,
         kind: impl Into<String>,
         schema: impl Into<String>,
+        artifact: ArtifactUse,
         function: impl Fn(&Task) -> TaskEnd + Send + Sync + 'static,
     ) -> Self {
         let declared = settings::TaskKind {
@@ -206,7 +220,7 @@ impl Application {
             schema: schema.into(),
             timeout_seconds: TASK_TIMEOUT_SECONDS_MAX,
             is_repeatable: false,
-            artifact: ArtifactUse::None,
+            artifact,
         };
         let function = Function(Arc::new(function) as Arc<TaskFunction>);
         self.definition.tasks.push(TaskKind::of_function(declared, function));

@@ -21,6 +21,9 @@ use crate::wire::settings;
 /// `[tasks] exec = true`.
 pub const EXEC_KIND: &str = "exec";
 
+/// The placeholder of an artifact's path.
+const ARTIFACT: &str = "artifact";
+
 /// Time of a run when its file does not say.
 pub const TASK_TIMEOUT_SECONDS_DEFAULT: u32 = 600;
 
@@ -65,6 +68,8 @@ pub(super) struct TaskTable {
     user: Option<String>,
     #[serde(default)]
     repeatable: bool,
+    #[serde(default)]
+    artifact: ArtifactUse,
     directory: Option<String>,
 }
 
@@ -102,6 +107,12 @@ impl TaskTable {
             .map_or_else(|| json!({ "type": "object", "additionalProperties": false }), Value::Object);
         Schema::from_value(&schema).map_err(|error| wrong(format!("arguments: {error}")))?;
         let properties = schema.get("properties").and_then(Value::as_object);
+        let has_artifact = !self.artifact.is_none();
+        if has_artifact && properties.is_some_and(|known| known.contains_key(ARTIFACT)) {
+            return Err(wrong(format!(
+                "'{{{ARTIFACT}}}' is the path of its artifact: none of its arguments may be called so"
+            )));
+        }
         for (index, argument) in self.command.iter().enumerate() {
             for piece in pieces(argument).map_err(&wrong)? {
                 match piece {
@@ -110,6 +121,7 @@ impl TaskTable {
                             "'{{{name}}}' in the program's name: the server does not choose programs"
                         )));
                     }
+                    Piece::Setting(ARTIFACT) if has_artifact => {}
                     Piece::Setting(name) if !properties.is_some_and(|known| known.contains_key(name)) => {
                         return Err(wrong(format!(
                             "'{{{name}}}' is none of the properties of its arguments (a brace itself is written twice)"
@@ -128,7 +140,7 @@ impl TaskTable {
             schema,
             timeout_seconds: self.timeout_seconds,
             is_repeatable: self.repeatable,
-            artifact: ArtifactUse::None,
+            artifact: self.artifact,
         };
         let (command, user, directory) = (Some(self.command), self.user, self.directory);
         Ok(TaskKind { declared, command, user, directory, function: None })
@@ -165,11 +177,12 @@ impl TaskKind {
         Self { declared, command: None, user: None, directory: None, function: Some(function) }
     }
 
-    /// Returns the program and arguments for these settings, one JSON object. None for a function.
+    /// Returns the program and arguments for these settings, one JSON object, and the path of its artifact,
+    /// if it has one. None for a function.
     ///
     /// # Errors
     /// Why they are not what this kind takes.
-    pub fn invocation(&self, settings: &str) -> Result<Invocation, String> {
+    pub fn invocation(&self, settings: &str, artifact: Option<&str>) -> Result<Invocation, String> {
         let value: Value =
             serde_json::from_str(settings).map_err(|error| format!("the settings are not JSON: {error}"))?;
         let schema = Schema::parse(&self.declared.schema).map_err(|error| error.to_string())?;
@@ -190,7 +203,8 @@ impl TaskKind {
             }
             return Ok(Invocation { command, user: text("user"), directory });
         };
-        let command = command.iter().map(|argument| filled(argument, settings)).collect::<Result<_, _>>()?;
+        let command =
+            command.iter().map(|argument| filled(argument, settings, artifact)).collect::<Result<_, _>>()?;
         let directory = self.directory.clone().unwrap_or_else(|| "/".to_owned());
         Ok(Invocation { command, user: self.user.clone(), directory })
     }
@@ -241,7 +255,7 @@ fn pieces(argument: &str) -> Result<Vec<Piece<'_>>, String> {
 }
 
 /// An argument with its placeholders filled.
-fn filled(argument: &str, settings: &Map<String, Value>) -> Result<String, String> {
+fn filled(argument: &str, settings: &Map<String, Value>, artifact: Option<&str>) -> Result<String, String> {
     let mut text = String::with_capacity(argument.len());
     for piece in pieces(argument)? {
         let name = match piece {
@@ -251,6 +265,10 @@ fn filled(argument: &str, settings: &Map<String, Value>) -> Result<String, Strin
             }
             Piece::Setting(name) => name,
         };
+        if let Some(path) = artifact.filter(|_| name == ARTIFACT) {
+            text.push_str(path);
+            continue;
+        }
         match settings.get(name) {
             // In an argument that begins with it, the setting must not look like an option to the program.
             Some(Value::String(value)) if text.is_empty() && value.starts_with('-') => {
@@ -289,7 +307,7 @@ mod tests {
     }
 
     fn command(kind: &TaskKind, settings: &Value) -> Result<Vec<String>, String> {
-        kind.invocation(&settings.to_string()).map(|invocation| invocation.command)
+        kind.invocation(&settings.to_string(), None).map(|invocation| invocation.command)
     }
 
     #[test]
@@ -311,6 +329,27 @@ mod tests {
     }
 
     #[test]
+    fn an_artifact_has_a_placeholder_where_its_kind_has_one() {
+        let with = "artifact = \"signed\"\narguments = { properties = { x = {} } }";
+        let kind =
+            kind(&format!("kind = \"a\"\ncommand = [\"a\", \"--file={{artifact}}\", \"{{x}}\"]\n{with}"))
+                .unwrap();
+        assert_eq!(kind.declared.artifact, ArtifactUse::Signed);
+        // A setting that looks like the placeholder is none.
+        let invocation = kind.invocation("{\"x\":\"{artifact}\"}", Some("/a/b")).unwrap();
+        assert_eq!(invocation.command, ["a", "--file=/a/b", "{artifact}"]);
+        let refused = |text: &str| self::kind(text).unwrap_err();
+        let without = "kind = \"a\"\ncommand = [\"a\", \"{artifact}\"]";
+        assert!(refused(without).contains("'{artifact}' is none of the properties"));
+        let program = "kind = \"a\"\ncommand = [\"{artifact}\"]\nartifact = \"any\"";
+        assert!(refused(program).contains("does not choose programs"));
+        let both = "kind = \"a\"\ncommand = [\"a\"]\nartifact = \"any\"\narguments = { properties = { artifact = {} } }";
+        assert!(refused(both).contains("none of its arguments may be called so"));
+        let odd = refused("kind = \"a\"\ncommand = [\"a\"]\nartifact = \"some\"");
+        assert!(odd.contains("artifact") && odd.contains("any"), "{odd}");
+    }
+
+    #[test]
     fn a_setting_never_becomes_an_option() {
         let text = "kind = \"a\"\ncommand = [\"a\", \"{x}\"]\narguments = { properties = { x = {} } }";
         let kind = kind(text).unwrap();
@@ -325,7 +364,7 @@ mod tests {
         let kind = kind("kind = \"a\"\ncommand = [\"true\"]").unwrap();
         assert_eq!(command(&kind, &json!({})).unwrap(), ["true"]);
         assert!(command(&kind, &json!({ "x": 1 })).is_err());
-        assert!(kind.invocation("[]").is_err() && kind.invocation("{").is_err());
+        assert!(kind.invocation("[]", None).is_err() && kind.invocation("{", None).is_err());
     }
 
     #[test]
@@ -358,11 +397,11 @@ mod tests {
     fn exec_takes_a_command() {
         let exec = TaskKind::exec();
         let settings = json!({ "command": ["ls", "{x}"], "user": "nobody", "directory": "/tmp" });
-        let invocation = exec.invocation(&settings.to_string()).unwrap();
+        let invocation = exec.invocation(&settings.to_string(), None).unwrap();
         assert_eq!(invocation.command, ["ls", "{x}"]);
         assert_eq!((invocation.user.as_deref(), invocation.directory.as_str()), (Some("nobody"), "/tmp"));
-        assert!(exec.invocation("{\"command\":[]}").is_err());
-        assert!(exec.invocation("{\"command\":[\"\"]}").is_err());
+        assert!(exec.invocation("{\"command\":[]}", None).is_err());
+        assert!(exec.invocation("{\"command\":[\"\"]}", None).is_err());
         assert!(own_kinds(false).is_empty() && own_kinds(true) == [exec]);
     }
 

@@ -144,7 +144,10 @@ fn the_shipped_files_are_right() {
     let place = place_of(shop.settings);
     assert_eq!((place.mode, place.format), (Some(0o640), render::Format::Json));
     assert!(shop.version.is_some() && shop.statistics.is_some());
-    assert_eq!(shop.tasks[0].invocation("{\"level\":3}").unwrap().command, ["shop", "backup", "--level=3"]);
+    assert_eq!(
+        shop.tasks[0].invocation("{\"level\":3}", None).unwrap().command,
+        ["shop", "backup", "--level=3"]
+    );
 }
 
 #[test]

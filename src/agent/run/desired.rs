@@ -9,7 +9,6 @@ use crate::agent::settings::CONCURRENT_RUNS_MAX;
 use crate::agent::signature::pin_key_of_policy;
 use crate::agent::spool::SpoolError;
 use crate::agent::task::files::uptime_milliseconds;
-use crate::agent::task::plan::plan;
 use crate::machine::agent::SectionContent;
 use crate::wire::event::Event;
 use crate::wire::id::RunId;
@@ -150,7 +149,7 @@ impl Agent {
     /// Keeps an ordered run, and has it executed.
     pub(super) fn take_run(&mut self, now: &Now, order: &RunOrder) {
         // A run that this device does not execute is refused at once, and not when its turn would come.
-        let rejection = plan(&self.settings, order).err();
+        let rejection = self.runs.plan(&self.settings, order).err();
         self.machine.forget_run(order.run);
         if let Err(error) = self.runs.accept(order, now, rejection) {
             log::error!("run {} is not accepted, the server will order it again: {error}", order.run);
@@ -187,6 +186,7 @@ impl Agent {
         if !self.mode.is_leaving() {
             self.runs.note_uptime(uptime_milliseconds(), now);
             self.runs.work(&self.settings, self.poll.registry(), RUNS, now);
+            self.work_on_artifacts();
         }
         for update in self.runs.take_news() {
             self.machine.report_run(update);

@@ -13,6 +13,7 @@ use mio::Waker;
 
 use super::collecting::{Collected, Pieces, STACK_BYTES, collect, manage};
 use crate::agent::address::ServerAddress;
+use crate::agent::artifact::{Fault, ToCheck};
 use crate::agent::collect::inventory;
 use crate::agent::context::wall_time;
 use crate::agent::enroll::enroll_copy;
@@ -21,9 +22,12 @@ use crate::agent::managed;
 use crate::agent::moving;
 use crate::agent::settings::Settings;
 use crate::agent::shutdown;
+use crate::agent::signature;
 use crate::reactor::channel::ExpectedServer;
 use crate::wire::datagram::NoticeKind;
+use crate::wire::id::RunId;
 use crate::wire::message::Fork;
+use crate::wire::task::RunStage;
 
 /// Result of a helper.
 pub(super) enum Outcome {
@@ -34,6 +38,8 @@ pub(super) enum Outcome {
     Why(NoticeKind),
     /// Outcome of a piece of work on settings.
     Managed(managed::Outcome),
+    /// The artifact of this run was checked: the comment of its signature, if there is one.
+    Checked(RunId, Result<Option<String>, Fault>),
     /// An enrolment as a device of its own has ended.
     Forked(Result<Box<Identity>, String>),
     /// The helper of this name has panicked.
@@ -109,6 +115,23 @@ impl Helpers {
     pub(super) fn manage(&self, work: managed::Work) -> io::Result<()> {
         let pieces = self.pieces.clone();
         self.spawn("manage", move || Outcome::Managed(manage(work, &pieces)))
+    }
+
+    /// Checks an artifact, and its signature if there is one.
+    pub(super) fn check(
+        &self,
+        run: RunId,
+        file: ToCheck,
+        signature: Option<String>,
+        settings: &Settings,
+        data: &Path,
+    ) -> io::Result<()> {
+        let (settings, data) = (settings.clone(), data.to_owned());
+        self.spawn("artifact", move || {
+            let judge = |text: String| signature::check(&file.path, &text, &settings, &data);
+            let judge = |text| judge(text).map_err(|why| Fault::Ends(RunStage::Rejected, why));
+            Outcome::Checked(run, file.check().and_then(|()| signature.map(judge).transpose()))
+        })
     }
 
     /// Enrols this machine as a device of its own, and looks whether the server answers that.

@@ -4,6 +4,7 @@
 //! what was taken durable with one flush, let the [machine](crate::machine::agent) decide, send, and only
 //! then answer the local programs. An idle agent sleeps until its own next timer.
 
+mod artifacts;
 mod collecting;
 mod connection;
 mod desired;
@@ -190,7 +191,7 @@ impl Agent {
         machine.set_identity(marks(&identity, &settings));
         machine.set_previous_certificate(has_previous);
         let managed = desired::open(&directory, now.wall)?;
-        let runs = Runs::open(directory.path(), &now, host::boot_id(Path::new("/")), uptime_milliseconds());
+        let runs = Runs::open(&directory, &now, host::boot_id(Path::new("/")), uptime_milliseconds());
         let runs = runs.map_err(RunError::Runs)?;
         let poll = Poll::new()?;
         let shutdown_watch = (!is_embedded).then(|| ShutdownWatch::new(&settings.collect.root, BUS));
@@ -433,6 +434,10 @@ impl Agent {
                 Action::TakeRun(order) => self.take_run(now, &order),
                 Action::TakeRunList(runs) => self.take_run_list(now, &runs),
                 Action::RunsStored(acks) => self.runs_stored(now, &acks),
+                Action::TakeArtifactPart(part) => {
+                    self.runs.take_artifact_part(&part);
+                    self.work_on_runs(now);
+                }
                 Action::LookAnew(reason) => {
                     // The collection under way was begun before the question.
                     self.looking = Some((reason, Wait::ToCollect));
@@ -476,6 +481,7 @@ impl Agent {
             }
             Outcome::Panicked(name) => return Err(RunError::Helper(name)),
             Outcome::Forked(outcome) => self.forked(now, outcome)?,
+            Outcome::Checked(run, result) => self.runs.checked(run, result),
             Outcome::Managed(outcome) => {
                 self.managed.done(outcome, now.wall);
                 self.managed_changed(now);

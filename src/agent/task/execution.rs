@@ -13,8 +13,8 @@ use mio::{Interest, Registry, Token};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::files::{self, CANCEL, Look, Outcome, PLAN, PROGRESS, Progress, RESULT, SETTINGS};
-use super::plan::{Plan, plan};
-use super::run_store::{DeviceRun, INTERRUPTED, Runs, Stage};
+use super::plan::{Plan, is_signed, plan};
+use super::run_store::{DeviceRun, INTERRUPTED, Runs, Stage, Wait};
 use super::{function, program};
 use crate::agent::application::embedded::{Function, TaskFunction};
 use crate::agent::checksummed::{self, Content};
@@ -27,7 +27,7 @@ use crate::wire::time::{Moment, Now};
 pub const COMMAND: &str = "supervise-run";
 
 /// A running run is reported this often at least: the server's lease on it is renewed.
-const LEASE_SECONDS: u64 = 60;
+pub(super) const LEASE_SECONDS: u64 = 60;
 
 /// Progress is reported this often at most.
 const PROGRESS_SECONDS: u64 = 2;
@@ -109,11 +109,13 @@ impl Runs {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Moment> {
         let due = self.runs.values().filter_map(|run| match &run.stage {
-            Stage::Waiting(begin_by) => Some(*begin_by),
+            Stage::Waiting(wait) => {
+                Some(run.say_wait_at(wait).map_or(wait.begin_by, |at| at.min(wait.begin_by)))
+            }
             Stage::Running(execution) => Some(execution.due()),
             Stage::Over { .. } => None,
         });
-        due.min()
+        due.chain(self.artifacts.next_timeout()).min()
     }
 
     /// Begins what may begin, and looks at what is due.
@@ -130,23 +132,30 @@ impl Runs {
             let Some(run) = self.runs.get(&id) else { continue };
             let is_free = self.running().all(|other| other.order.application != run.order.application)
                 && self.running().count() < settings.tasks.concurrent.min(CONCURRENT_RUNS_MAX);
-            let is_late = matches!(run.stage, Stage::Waiting(begin_by) if now.moment >= begin_by);
-            if is_late {
+            let Stage::Waiting(wait) = &run.stage else { continue };
+            let is_ready = run.order.artifact.is_none() || wait.checked.is_some();
+            if now.moment >= wait.begin_by {
                 // Not rejected, which is for what this device never does: the server knows whether there is
                 // another time for it.
-                let message = format!("did not begin within {} s", run.order.start_within_seconds);
+                let mut message = format!("did not begin within {} s", run.order.start_within_seconds);
+                if !wait.message.is_empty() {
+                    message = format!("{message}: {}", wait.message);
+                }
                 self.end(id, Outcome::without_output(RunStage::NotNow, message));
-            } else if is_free {
+            } else if is_free && is_ready {
                 self.begin(id, settings, registry, first_token, now);
+            } else if !is_ready {
+                self.say_wait(id, now);
             }
         }
+        self.keep_artifacts(now);
     }
 
     fn running(&self) -> impl Iterator<Item = &DeviceRun> {
         self.runs.values().filter(|run| matches!(run.stage, Stage::Running(_)))
     }
 
-    fn end(&mut self, id: RunId, outcome: Outcome) {
+    pub(super) fn end(&mut self, id: RunId, outcome: Outcome) {
         if let Some(run) = self.runs.get_mut(&id) {
             log::info!("run {id}: {:?} {}", outcome.stage, outcome.message);
             self.news.extend(run.end(outcome));
@@ -161,10 +170,17 @@ impl Runs {
         let used: Vec<usize> = used.collect();
         let Some(slot) = (0..CONCURRENT_RUNS_MAX).find(|slot| !used.contains(slot)) else { return };
         let Some(run) = self.runs.get_mut(&id) else { return };
-        let (plan, function) = match plan(settings, &run.order) {
+        let (mut plan, function) = match plan(settings, &run.order, &self.artifacts) {
             Ok(planned) => planned,
             Err(why) => return self.end(id, Outcome::without_output(RunStage::Rejected, why)),
         };
+        if let (Some(artifact), Stage::Waiting(wait)) = (&mut plan.artifact, &mut run.stage) {
+            artifact.comment = wait.checked.take().flatten();
+            if artifact.comment.is_none() && is_signed(settings, &run.order) {
+                // Its file says so only now: it is checked again.
+                return;
+            }
+        }
         log::info!("run {id}: '{}' of {} begins", plan.kind, plan.application);
         match start(run, plan, function, slot, registry, first_token) {
             Ok(line) => {
@@ -268,7 +284,7 @@ impl Runs {
             Some(plan) if plan.may_repeat && plan.attempt < ATTEMPTS_MAX => {
                 log::warn!("run {id} was interrupted, and is executed again");
                 let begin_by = now.moment.plus_seconds(u64::from(run.order.start_within_seconds));
-                run.stage = Stage::Waiting(begin_by);
+                run.stage = Stage::Waiting(Wait::until(begin_by));
             }
             _ => self.end(id, Outcome::without_output(RunStage::Failed, INTERRUPTED)),
         }

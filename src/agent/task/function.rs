@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
@@ -28,6 +28,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Task {
     kind: String,
     arguments: String,
+    artifact: Option<PathBuf>,
     directory: PathBuf,
     deadline: Instant,
     /// The line to the agent, and when something was last passed on.
@@ -55,6 +56,13 @@ impl Task {
     #[must_use]
     pub fn arguments(&self) -> &str {
         &self.arguments
+    }
+
+    /// The file that it works with: content that is what its hash says, until the task has ended. `None`: its
+    /// kind has none.
+    #[must_use]
+    pub fn artifact(&self) -> Option<&Path> {
+        self.artifact.as_deref()
     }
 
     /// Whether it should end: an administrator does not want it any more, or its time is up. Looks at a file.
@@ -122,7 +130,8 @@ pub(super) fn spawn(
     lock.set_len(0)?;
     let deadline = Instant::now() + Duration::from_secs(u64::from(plan.timeout_seconds));
     let line = Mutex::new((line, None, Progress::default()));
-    let task = Task { kind: plan.kind.clone(), arguments, directory, deadline, line };
+    let artifact = plan.artifact.as_ref().map(|artifact| PathBuf::from(&artifact.path));
+    let task = Task { kind: plan.kind.clone(), arguments, artifact, directory, deadline, line };
     Builder::new().name("task".to_owned()).spawn(move || {
         let outcome = task.outcome(function.call(|function| function(&task)));
         if let Err(error) = files::write(&task.directory, RESULT, &outcome) {

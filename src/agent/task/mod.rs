@@ -23,6 +23,7 @@
 //! In a program that embeds the agent it is a thread ([`function`]). [`run_store`] is what the agent knows,
 //! [`plan`] what is executed.
 
+pub mod artifacts;
 mod cgroup;
 mod descendants;
 pub mod execution;

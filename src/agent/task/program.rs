@@ -1,12 +1,16 @@
 //! The program of a run: whose it is, and its process group, from its start to its end.
 
+use std::fs::{File, Permissions};
 use std::io::{self, PipeReader};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use minicbor::{Decode, Encode};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::cgroup::{self, Cgroup};
@@ -22,6 +26,42 @@ pub(super) struct Program {
     pub(super) group: Pid,
     /// `None`: there is none to be had here.
     cgroup: Option<Cgroup>,
+}
+
+/// The variables of a run's artifact: its path, its name, its hash, the trusted comment of its signature.
+const ARTIFACT: &str = "MUSTER_ARTIFACT";
+const ARTIFACT_NAME: &str = "MUSTER_ARTIFACT_NAME";
+const ARTIFACT_HASH: &str = "MUSTER_ARTIFACT_SHA256";
+const ARTIFACT_COMMENT: &str = "MUSTER_ARTIFACT_COMMENT";
+
+/// An artifact that is open, for a program of another user, which can't get into the data directory.
+struct Descriptor {
+    _file: File,
+    /// Its path for a process that has it, fd(4).
+    path: String,
+}
+
+impl Descriptor {
+    fn open(path: &str) -> io::Result<Self> {
+        let file = open::file(Path::new(path))?;
+        // Opening it once more by its descriptor asks for its permissions, and for those of no directory.
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        fcntl_setfd(&file, FdFlags::empty())?;
+        let path = format!("/dev/fd/{}", file.as_raw_fd());
+        Ok(Self { _file: file, path })
+    }
+
+    /// An argument, with the descriptor's path in place of the file's.
+    fn name_in(argument: &str, plan: &Plan, own: Option<&Self>) -> String {
+        match (own, &plan.artifact) {
+            (Some(own), Some(artifact)) => argument.replace(&artifact.path, &own.path),
+            _ => argument.to_owned(),
+        }
+    }
+}
+
+fn is_foreign(user: Option<&User>) -> bool {
+    user.is_some_and(|user| user.user != rustix::process::geteuid().as_raw())
 }
 
 /// A program that has ended.
@@ -40,10 +80,12 @@ impl Program {
     pub(super) fn start(plan: &Plan, directory: &Path) -> io::Result<(Self, PipeReader)> {
         let (program, arguments) =
             plan.command.split_first().ok_or_else(|| io::Error::other("there is no program"))?;
+        let own = plan.artifact.as_ref().filter(|_| is_foreign(plan.user.as_ref()));
+        let own = own.map(|artifact| Descriptor::open(&artifact.path)).transpose()?;
         let (reader, writer) = io::pipe()?;
         let mut command = Command::new(program);
         command
-            .args(arguments)
+            .args(arguments.iter().map(|argument| Descriptor::name_in(argument, plan, own.as_ref())))
             .current_dir(&plan.directory)
             .stdin(open::file(&directory.join(SETTINGS))?)
             .stdout(Stdio::from(writer.try_clone()?))
@@ -52,6 +94,15 @@ impl Program {
             .env("MUSTER_TASK_KIND", &plan.kind)
             .env("MUSTER_APPLICATION", &plan.application)
             .process_group(0);
+        for name in [ARTIFACT, ARTIFACT_NAME, ARTIFACT_HASH, ARTIFACT_COMMENT] {
+            // An agent that such a program has started has its own.
+            command.env_remove(name);
+        }
+        if let Some(artifact) = &plan.artifact {
+            command.env(ARTIFACT, own.as_ref().map_or(&artifact.path, |own| &own.path));
+            command.env(ARTIFACT_NAME, &artifact.name).env(ARTIFACT_HASH, artifact.hash.to_string());
+            command.envs(artifact.comment.iter().map(|comment| (ARTIFACT_COMMENT, comment)));
+        }
         if let Some(user) = &plan.user {
             command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
             // The supplementary groups go as well: only root may drop them, and only root has other users.

@@ -9,11 +9,15 @@ use std::path::{Path, PathBuf};
 
 use super::execution::Execution;
 use super::files::{self, Accepted, ORDER, Outcome, PLAN, Progress, RESULT};
+use super::plan::{Plan, plan};
 use super::report::{Serials, final_report, last_serial, news};
 use super::tombstones::{Tombstone, Tombstones};
 use crate::agent::ab_slots::{SlotError, sync_directory};
+use crate::agent::artifact::Artifacts;
 use crate::agent::checksummed::Content;
+use crate::agent::directory::Directory;
 use crate::agent::local::protocol::RunStatus;
+use crate::agent::settings::Settings;
 use crate::wire::digest::Digest;
 use crate::wire::id::RunId;
 use crate::wire::limits::RUNS_PER_DEVICE_MAX;
@@ -37,6 +41,10 @@ pub struct Runs {
     uptime_ahead: u64,
     tombstones: Tombstones,
     pub(super) runs: BTreeMap<RunId, DeviceRun>,
+    /// The files that they need.
+    pub(super) artifacts: Artifacts,
+    /// The run whose artifact is being checked.
+    pub(super) checking: Option<RunId>,
     /// To be reported.
     pub(super) news: Vec<RunUpdate>,
 }
@@ -55,14 +63,38 @@ pub(super) struct DeviceRun {
 
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// Until when it must have begun.
-    Waiting(Moment),
+    Waiting(Wait),
     Running(Execution),
     /// Its final report waits to be stored at the server.
     Over {
         stage: RunStage,
         from: u32,
     },
+}
+
+/// A run's wait for its turn, and for its artifact if it has one.
+#[derive(Debug)]
+pub(super) struct Wait {
+    /// Until when it must have begun.
+    pub(super) begin_by: Moment,
+    /// Its artifact is whole and right, with the comment of its signature if that was to be checked.
+    pub(super) checked: Option<Option<String>>,
+    /// Times that the artifact's content was wrong.
+    pub(super) faults: u32,
+    /// Progress of the artifact; empty: nothing is known of it yet.
+    pub(super) message: String,
+    /// When that was last said.
+    pub(super) said_at: Option<Moment>,
+}
+
+impl Wait {
+    pub(super) fn until(begin_by: Moment) -> Self {
+        Self { begin_by, checked: None, faults: 0, message: String::new(), said_at: None }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        Progress { percent: None, message: self.message.clone() }
+    }
 }
 
 impl DeviceRun {
@@ -101,8 +133,8 @@ impl Runs {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn open(data: &Path, now: &Now, boot: String, uptime_milliseconds: u64) -> io::Result<Self> {
-        let directory = data.join("runs");
+    pub fn open(data: &Directory, now: &Now, boot: String, uptime_milliseconds: u64) -> io::Result<Self> {
+        let directory = data.runs();
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         let directory = directory.canonicalize()?;
         let tombstones = match Tombstones::open(&directory) {
@@ -121,6 +153,8 @@ impl Runs {
             uptime_ahead: ahead(uptime_milliseconds, now),
             tombstones,
             runs: BTreeMap::new(),
+            artifacts: Artifacts::open(data.artifacts())?,
+            checking: None,
             news: Vec::new(),
         };
         for entry in fs::read_dir(&directory)? {
@@ -155,7 +189,7 @@ impl Runs {
             number,
             directory: directory.to_owned(),
             serials,
-            stage: Stage::Waiting(begin_by),
+            stage: Stage::Waiting(Wait::until(begin_by)),
         };
         let was_begun = directory.join(PLAN).exists() || directory.join(RESULT).exists();
         if is_damaged {
@@ -191,7 +225,7 @@ impl Runs {
         }
         self.uptime_ahead = ahead;
         for run in self.runs.values_mut() {
-            if let Stage::Waiting(begin_by) = &mut run.stage {
+            if let Stage::Waiting(Wait { begin_by, .. }) = &mut run.stage {
                 *begin_by = Moment(begin_by.0.saturating_sub(slept.saturating_mul(1_000)));
             }
         }
@@ -239,7 +273,7 @@ impl Runs {
         files::write(&directory, ORDER, &accepted)?;
         sync_directory(&self.directory)?;
         let begin_by = now.moment.plus_seconds(u64::from(order.start_within_seconds));
-        let stage = Stage::Waiting(begin_by);
+        let stage = Stage::Waiting(Wait::until(begin_by));
         let mut run = DeviceRun { order: accepted.order, at: accepted.at, number, directory, serials, stage };
         match rejection {
             Some(why) => self.news.extend(run.end(Outcome::without_output(RunStage::Rejected, why))),
@@ -247,6 +281,14 @@ impl Runs {
         }
         self.runs.insert(order.run, run);
         Ok(())
+    }
+
+    /// Works out what an order comes to ([`plan()`]).
+    ///
+    /// # Errors
+    /// Why the device does not do this.
+    pub fn plan(&self, settings: &Settings, order: &RunOrder) -> Result<Plan, String> {
+        plan(settings, order, &self.artifacts).map(|(plan, _)| plan)
     }
 
     /// Reports of a run that the server asks about.
@@ -265,7 +307,10 @@ impl Runs {
             return vec![news(id, serial, stage, &message)];
         };
         match &run.stage {
-            Stage::Waiting(_) => vec![run.say(RunStage::Accepted, &Progress::default())],
+            Stage::Waiting(wait) => {
+                let progress = wait.progress();
+                vec![run.say(RunStage::Accepted, &progress)]
+            }
             Stage::Running(execution) => {
                 let progress = execution.progress.clone();
                 vec![run.say(RunStage::Running, &progress)]
@@ -353,7 +398,7 @@ impl Runs {
         runs.sort_by_key(|run| run.came());
         let status = |run: &DeviceRun| {
             let (stage, progress) = match &run.stage {
-                Stage::Waiting(_) => (RunStage::Accepted, Progress::default()),
+                Stage::Waiting(wait) => (RunStage::Accepted, wait.progress()),
                 Stage::Running(execution) => (RunStage::Running, execution.progress.clone()),
                 Stage::Over { stage, .. } => (*stage, Progress::default()),
             };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::files::{self, ORDER, Outcome, PLAN, REPORTED, RESULT};
 use super::plan::Plan;
 use super::run_store::Runs;
+use crate::agent::directory::Directory;
 use crate::agent::settings::Settings;
 use crate::wire::digest::Digest;
 use crate::wire::id::RunId;
@@ -44,6 +45,7 @@ fn plan(may_repeat: bool, attempt: u32) -> Plan {
         timeout_seconds: 60,
         may_repeat,
         attempt,
+        artifact: None,
     }
 }
 
@@ -66,7 +68,7 @@ impl Device {
 
     /// An agent starts then, in a boot of the system that is so old.
     fn start_at(&self, now: &Now, boot: &str, uptime_milliseconds: u64) -> Runs {
-        Runs::open(self.0.path(), now, boot.into(), uptime_milliseconds).unwrap()
+        Runs::open(&Directory::open(self.0.path()).unwrap(), now, boot.into(), uptime_milliseconds).unwrap()
     }
 
     /// Whether the run waits, so long after this agent's start.

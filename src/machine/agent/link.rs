@@ -32,6 +32,8 @@ pub(super) struct Up {
     pub(super) epoch_conflicts: u8,
     /// The marks of the identity were told on it.
     pub(super) has_named_identity: bool,
+    /// A sync has ended well on it.
+    pub(super) has_synced: bool,
 }
 
 /// A sync that is under way, with the content that it began with.
@@ -58,6 +60,7 @@ impl AgentMachine {
             lingers_until: now.moment,
             epoch_conflicts: 0,
             has_named_identity: false,
+            has_synced: false,
         }));
         self.credentials.connected();
         if self.keep_seconds.is_some() {
@@ -74,7 +77,8 @@ impl AgentMachine {
         let was_at_rest = matches!(&self.link, Link::Up(up) if up.syncing.is_none())
             && self.keep_seconds.is_none()
             && self.sync_wanted.is_none()
-            && !self.is_delivering();
+            && !self.is_delivering()
+            && !self.is_fetching();
         if was_at_rest {
             return self.drop_link();
         }
@@ -129,7 +133,7 @@ impl AgentMachine {
             }
         } else if is_due {
             return self.begin_sync(now);
-        } else if self.advance_renewal(now) {
+        } else if !self.download.is_asked() && self.advance_renewal(now) || self.advance_fetch(now) {
             return;
         }
         if self.read_spool() {
@@ -151,6 +155,7 @@ impl AgentMachine {
             None if is_resting
                 && !self.is_delivering()
                 && !self.is_renewing()
+                && !self.is_fetching()
                 && !self.is_ending
                 && now.moment >= up.lingers_until =>
             {
@@ -171,7 +176,7 @@ impl AgentMachine {
         };
         match &self.link {
             Link::Down => {
-                let at = [self.delivers_at(), sync_at].into_iter().flatten().min();
+                let at = [self.delivers_at(), sync_at, self.wants_fetch_at()].into_iter().flatten().min();
                 at.map(|at| at.max(self.earliest()))
             }
             Link::Connecting { since } => Some(self.judges_from.max(since.plus_seconds(CONNECT_SECONDS_MAX))),
@@ -180,13 +185,16 @@ impl AgentMachine {
                 let sync_at = sync_at.filter(|_| up.syncing.is_none()).map(|at| at.max(self.held_until));
                 let ping_at = self.keep_seconds.map(|_| self.heartbeat.due(up.last_sent));
                 let is_at_rest = up.syncing.is_none() && !self.is_delivering() && !self.is_ending;
-                let renewal_at = self.renewal_at().filter(|_| up.syncing.is_none());
-                let done_at = (is_at_rest && !self.is_renewing() && self.keep_seconds.is_none())
-                    .then_some(up.lingers_until);
+                let is_resting = up.syncing.is_none();
+                let renewal_at = self.renewal_at().filter(|_| is_resting && !self.download.is_asked());
+                let fetch_at = self.fetch_at().filter(|_| is_resting);
+                let is_needed = self.is_renewing() || self.is_fetching() || self.keep_seconds.is_some();
+                let done_at = (is_at_rest && !is_needed).then_some(up.lingers_until);
                 let report_at =
                     self.reports.is_pending().then(|| self.reports.deadline().unwrap_or(Moment(0)));
                 let events_at = self.events.held_until().and(self.events.pending_at());
-                [sync_at, ping_at, renewal_at, done_at, report_at, events_at, self.silence_deadline()]
+                let silence_at = self.silence_deadline();
+                [sync_at, ping_at, renewal_at, fetch_at, done_at, report_at, events_at, silence_at]
                     .into_iter()
                     .flatten()
                     .min()
@@ -199,7 +207,8 @@ impl AgentMachine {
         let Link::Up(up) = &self.link else { return None };
         let answer = up.syncing.as_ref().map(|syncing| syncing.since.plus_seconds(ANSWER_SECONDS_MAX));
         let ack = self.events.oldest_sent_at().map(|at| at.plus_seconds(ACK_SECONDS_MAX));
-        let deadline = [answer, ack, self.heartbeat.deadline()].into_iter().flatten().min()?;
+        let part = self.download.deadline();
+        let deadline = [answer, ack, part, self.heartbeat.deadline()].into_iter().flatten().min()?;
         // Messages that waited for the socket are behind it only now.
         Some(deadline.max(self.judges_from).max(self.taken_at.plus_seconds(ACK_SECONDS_MAX)))
     }
@@ -210,7 +219,8 @@ impl AgentMachine {
     }
 
     fn wants_link(&self, now: &Now) -> bool {
-        self.is_sync_due(now) || self.is_delivering()
+        let is_fetch_due = self.wants_fetch_at().is_some_and(|at| now.moment >= at);
+        self.is_sync_due(now) || self.is_delivering() || is_fetch_due
     }
 
     /// Whether there is anything that the server has not acknowledged, beside events that are to wait.
@@ -227,7 +237,7 @@ impl AgentMachine {
         self.retry_at.max(self.held_until)
     }
 
-    fn begin_sync(&mut self, now: &Now) {
+    pub(super) fn begin_sync(&mut self, now: &Now) {
         let reason = self.sync_wanted.take().unwrap_or(SyncReason::Scheduled);
         // A revision that the server may hear of must be known after a crash, too.
         self.save_state();
@@ -331,6 +341,7 @@ impl AgentMachine {
     pub(super) fn drop_link(&mut self) {
         self.link = Link::Down;
         self.renewal_link_ended();
+        self.download.link_ended();
         (self.unsent_bytes, self.taken_at) = (0, Moment(0));
         self.heartbeat.link_ended();
         self.events.rewind();

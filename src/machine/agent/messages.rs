@@ -62,7 +62,8 @@ impl AgentMachine {
                 self.actions.push_back(Action::RunsStored(stored.acks));
             }
             // Enrolment and probes have links and conversations of their own.
-            ToAgent::Enrolled(_) | ToAgent::Probed(_) | ToAgent::ArtifactPart(_) => {}
+            ToAgent::Enrolled(_) | ToAgent::Probed(_) => {}
+            ToAgent::ArtifactPart(part) => self.artifact_part(now, part),
             ToAgent::Fork(fork) => {
                 // When it fails, the next sync asks for it again.
                 let seconds = if self.forks == 0 { FORK_SECONDS } else { REMOVED_SECONDS };
@@ -90,6 +91,7 @@ impl AgentMachine {
     fn in_sync(&mut self, now: &Now, in_sync: &InSync) {
         let Link::Up(up) = &mut self.link else { return };
         let Some(syncing) = up.syncing.take() else { return };
+        up.has_synced = true;
         let Syncing { contents, uploaded, udp_port, .. } = syncing;
         for section in &uploaded {
             if let Some((_, sent)) = &contents[section.index()] {
@@ -212,6 +214,9 @@ impl AgentMachine {
     fn refused(&mut self, now: &Now, report: &ErrorReport) {
         if self.is_about_renewal(report.code) {
             return self.renewal_failed(&report.message);
+        }
+        if self.is_about_fetch(report.code) {
+            return self.fetch_failed(now);
         }
         self.waits_for_approval = false;
         match report.code {

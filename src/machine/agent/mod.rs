@@ -10,6 +10,7 @@
 
 mod backoff;
 mod events;
+mod fetch;
 mod heartbeat;
 mod link;
 mod messages;
@@ -18,6 +19,8 @@ mod reports;
 mod state;
 mod upload;
 
+#[cfg(test)]
+mod fetch_tests;
 #[cfg(test)]
 mod held_tests;
 #[cfg(test)]
@@ -39,6 +42,7 @@ use std::sync::Arc;
 use self::backoff::Backoff;
 use self::events::EventSender;
 pub use self::events::{EVENT_BATCH_BYTES_TARGET, EVENT_WINDOW_BYTES};
+use self::fetch::Download;
 use self::heartbeat::Heartbeat;
 use self::link::Link;
 pub use self::messages::EPOCH_STEP_MAX;
@@ -118,6 +122,7 @@ pub struct AgentMachine {
     base: Option<Base>,
     events: EventSender,
     reports: RunReports,
+    download: Download,
     /// Digests of the orders that it has: settings, runs.
     desired_digests: (Digest, Digest),
     /// Numbers that the server was not told yet.
@@ -209,6 +214,7 @@ impl AgentMachine {
             base: start.base.map(Base::new),
             events,
             reports: RunReports::default(),
+            download: Download::default(),
             desired_digests: (Digest::EMPTY, Digest::EMPTY),
             statistics: None,
             statistics_at: Moment(0),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 
 use crate::machine::credentials::Credential;
+use crate::wire::artifact::ArtifactPart;
 use crate::wire::digest::Digest;
 use crate::wire::id::{Epoch, RunId};
 use crate::wire::inventory::{self, Application};
@@ -175,6 +176,9 @@ pub enum Action {
     /// The server has stored what was said of these runs, up to these serial numbers: what was the final
     /// report may be forgotten.
     RunsStored(Vec<RunAck>),
+    /// The part that [`set_fetch`](super::AgentMachine::set_fetch) named has come, or the server refuses it,
+    /// or has no more. Keep it, then say what is wanted next.
+    TakeArtifactPart(ArtifactPart),
     /// Collect every section anew, then say [`called`](super::AgentMachine::called) with this reason.
     LookAnew(SyncReason),
     /// The server takes no events for a while, as this device has sent more than its rate.

@@ -1,6 +1,8 @@
 //! Runs on a real agent, ordered by a server of the test's own making: what is executed, once, and what no
 //! kill may change.
 
+mod artifacts;
+
 use std::path::PathBuf;
 
 use crate::kit::{Running, Site, TaskServer, eventually, skipped};

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use muster::{Application, Condition, Task, TaskEnd};
+use muster::{Application, ArtifactUse, Condition, Task, TaskEnd};
 
 use crate::text::{self, MusterText};
 
@@ -90,6 +90,7 @@ pub struct MusterTaskKind {
     kind: MusterText,
     schema: MusterText,
     run: Option<TaskFunction>,
+    artifact: i32,
 }
 
 /// `MusterApplication` of the header.
@@ -156,7 +157,9 @@ impl MusterApplication {
         for task in unsafe { text::list(self.tasks, self.tasks_count) } {
             let function = task.run.ok_or("a kind of task has no function")?;
             let guard = new_guard();
-            application = application.task(text(&task.kind)?, text(&task.schema)?, move |task| {
+            let artifact = artifact_of(task.artifact)?;
+            let (kind, schema) = (text(&task.kind)?, text(&task.schema)?);
+            application = application.task_with_artifact(kind, schema, artifact, move |task| {
                 let ended = guard.call(|| {
                     let mut output = MusterAnswer::default();
                     let arguments = MusterText::of(task.arguments());
@@ -170,6 +173,15 @@ impl MusterApplication {
             });
         }
         Ok(application)
+    }
+}
+
+fn artifact_of(number: i32) -> Result<ArtifactUse, String> {
+    match number {
+        0 => Ok(ArtifactUse::None),
+        1 => Ok(ArtifactUse::Any),
+        2 => Ok(ArtifactUse::Signed),
+        _ => Err(format!("{number} is no use of an artifact: 0 to 2 are")),
     }
 }
 
@@ -220,4 +232,15 @@ pub unsafe extern "C" fn muster_task_is_cancelled(task: *mut MusterTask<'_>) -> 
     // SAFETY: the caller's word.
     let Some(task) = (unsafe { task.as_ref() }) else { return 0 };
     i32::from(task.guard.is_ending.load(Ordering::Relaxed) || task.task.is_cancelled())
+}
+
+/// The path of a task's file.
+///
+/// # Safety
+/// The task is that of the function which calls this.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn muster_task_artifact(task: *mut MusterTask<'_>) -> MusterText {
+    // SAFETY: the caller's word.
+    let path = unsafe { task.as_ref() }.and_then(|task| task.task.artifact()?.to_str());
+    MusterText::of(path.unwrap_or_default())
 }

@@ -322,13 +322,14 @@ impl Agent {
                 );
             }
             Action::SyncFinished(result) => self.sync_finished(cx, index, now, &result),
-            // It names nothing that it trusts, manages no applications, has no disk, keeps nothing that was
-            // acknowledged, and its inventory never changes.
+            // It names nothing that it trusts, manages no applications, fetches nothing, has no disk, keeps
+            // nothing that was acknowledged, and its inventory never changes.
             Action::TakeTrust(_)
             | Action::SaveBase(_)
             | Action::TakeSettings(_)
             | Action::TakeRun(_)
             | Action::TakeRunList(_)
+            | Action::TakeArtifactPart(_)
             | Action::Fork(_)
             | Action::RunsStored(_)
             | Action::Show(_)
