@@ -41,14 +41,29 @@ pub fn check_socket(setting: &str, path: &Path, bound_as: &Path) -> Result<(), P
     check_socket_directory(setting, path)
 }
 
+/// Variable in which systemd names the directory of a unit's credentials (systemd.exec(5)).
+#[cfg(feature = "server")]
+pub const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
+
 /// Looks whether a file can be read.
 ///
 /// # Errors
 /// With the setting and the reason.
 #[cfg(feature = "server")]
 pub fn check_file(setting: &str, path: &Path) -> Result<(), PathProblem> {
-    let read = std::fs::File::open(path).map(drop);
-    read.map_err(|error| problem(setting, path, format_args!("can't be read: {error}")))
+    readable(setting, path, std::fs::File::open(path))
+}
+
+/// A unit's credentials are left to systemd, which starts no unit without them, and which lets `ExecStart`
+/// read them but not `ExecReload` (252).
+#[cfg(feature = "server")]
+fn readable(setting: &str, path: &Path, read: io::Result<std::fs::File>) -> Result<(), PathProblem> {
+    let credentials = std::env::var_os(CREDENTIALS_VARIABLE).filter(|directory| !directory.is_empty());
+    let is_credential = credentials.is_some_and(|directory| path.starts_with(directory));
+    match read {
+        Err(error) if !is_credential => Err(problem(setting, path, format_args!("can't be read: {error}"))),
+        _ => Ok(()),
+    }
 }
 
 /// Opens a file that holds a secret and is its owner's alone. As PostgreSQL has it with its key, one that
@@ -78,8 +93,7 @@ pub fn open_private(path: &Path) -> io::Result<std::fs::File> {
 /// With the setting and the reason.
 #[cfg(feature = "server")]
 pub fn check_private(setting: &str, path: &Path) -> Result<(), PathProblem> {
-    let read = open_private(path).map(drop);
-    read.map_err(|error| problem(setting, path, format_args!("can't be read: {error}")))
+    readable(setting, path, open_private(path))
 }
 
 /// Looks whether a Unix socket's path is short enough, wherever it is.

@@ -74,6 +74,14 @@
 //! `AmbientCapabilities=CAP_NET_BIND_SERVICE` (and the same in `CapabilityBoundingSet=`) in a drop-in;
 //! without systemd, `setcap cap_net_bind_service=+ep` on the program.
 //!
+//! A credential of the unit (`LoadCredential=NAME:FILE`) has the path
+//! `/run/credentials/musterd.service/NAME`, which any setting may name that wants a file with a secret, a key
+//! or a certificate. `check-config` leaves such paths to systemd: it starts no unit without them, and hides
+//! them from `ExecReload`.
+//!
+//! There is no socket activation: each reactor has a listener of its own (`SO_REUSEPORT`), which the one
+//! socket of a unit is not, and devices whose server is away for a moment come back by themselves.
+//!
 //! # Backup and restore
 //!
 //! ```sh

@@ -139,6 +139,29 @@ fn a_credential_of_the_unit_is_a_passphrase() {
     place.start("").stop();
 }
 
+/// systemd 252 lets the main process of a unit read credentials, and no command of `ExecReload`.
+#[test]
+fn a_credentials_path_is_checked_by_systemd() {
+    let place = Place::new();
+    let file = place.directory.path().join("musterd.toml");
+    let credentials = place.directory.path().join("credentials");
+    let check = |path: &Path| {
+        let text = format!("[identity]\npassphrase_file = \"{}\"\n", path.display());
+        std::fs::write(&file, text).unwrap();
+        let mut command = musterd(&["check-config", "--config", file.to_str().unwrap()]);
+        command.env("CREDENTIALS_DIRECTORY", &credentials);
+        command
+    };
+    succeed(&mut check(&credentials.join("muster")));
+    for path in [place.directory.path().join("muster"), credentials.with_extension("old").join("muster")] {
+        let error = fail(&mut check(&path));
+        assert!(error.contains("passphrase_file: "), "{error}");
+    }
+    let error = fail(check(&credentials.join("muster")).env_remove("CREDENTIALS_DIRECTORY"));
+    assert!(error.contains("passphrase_file: "), "{error}");
+    fail(check(&credentials.join("muster")).env("CREDENTIALS_DIRECTORY", ""));
+}
+
 #[test]
 fn the_passphrase_is_changed_and_taken_away_while_the_server_is_stopped() {
     let place = Place::new();

@@ -22,7 +22,7 @@ use aws_lc_rs::{pbkdf2, rand};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use crate::paths::open_private;
+use crate::paths::{CREDENTIALS_VARIABLE, open_private};
 
 const VERSION: u8 = 1;
 const SALT: std::ops::Range<usize> = 5..21;
@@ -40,9 +40,6 @@ const ITERATIONS_MAX: u32 = 20_000_000;
 
 /// Longest passphrase; a file that is longer is another one.
 const PASSPHRASE_BYTES_MAX: usize = 4_096;
-
-/// Variable in which systemd names the directory of a unit's credentials (systemd.exec(5)).
-const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 
 /// Beginning of a setting that names a credential.
 const CREDENTIAL: &str = "credential:";
