@@ -230,7 +230,8 @@ pub(super) async fn script(
 ) -> Result<Response, ApiError> {
     check_rate(&shared, &caller)?;
     let (directory, known) = (shared.installer.directory.clone(), Arc::clone(&shared.installer.known));
-    let agents = shared.pool.run(move || Ok(Agents::look(&directory, &known))).await?;
+    let (agents, release_key) =
+        shared.pool.run(move || Ok((Agents::look(&directory, &known), release_key(&directory)))).await?;
     let (mut cases, mut machines) = (String::new(), Vec::new());
     for (Agent { machine, sha256, .. }, _) in agents {
         let _ = writeln!(cases, "\t{machine}) sha256={sha256} ;;");
@@ -246,8 +247,20 @@ pub(super) async fn script(
         )
         .replace("@SERVER@", &devices_address(&host, shared.context.info.device_port))
         .replace("@HOST@", &host)
-        .replace("@PINS@", &pins(&shared));
+        .replace("@PINS@", &pins(&shared))
+        .replace("@RELEASE_KEY@", &release_key);
     Ok(([(CONTENT_TYPE, SCRIPT), (CACHE_CONTROL, "no-store")], text).into_response())
+}
+
+/// The key that new devices are to trust for releases: the second line of `minisign.pub` beside the agents;
+/// empty when there is none.
+fn release_key(directory: &std::path::Path) -> String {
+    let text = std::fs::read(directory.join("minisign.pub")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let key = text.lines().nth(1).map(str::trim).unwrap_or_default();
+    // It goes into a script.
+    let is_base64 = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte));
+    if key.len() == 56 && is_base64 { key.to_owned() } else { String::new() }
 }
 
 /// The address at which devices connect, by the host of the administrators' port.

@@ -13,6 +13,7 @@ muster_install() {
 	server='@SERVER@'
 	url='https://@HOST@/install/agent'
 	pins='@PINS@'
+	release_key='@RELEASE_KEY@'
 	root=''
 	if [ "${1:-}" = --root ]; then
 		root=${2:?"--root needs a directory"}
@@ -77,7 +78,8 @@ muster_install() {
 	"$agent" install ${root:+--root "$root"} >/dev/null </dev/null
 	config="$root/etc/muster/muster-agent.toml"
 	data=$(sed -n 's/^data = "\(.*\)"$/\1/p' "$config")
-	"$agent" enroll --server "$server" --config "$config" --data "$root$data" "$@" >"$work/said" </dev/null
+	"$agent" enroll --server "$server" --config "$config" --data "$root$data" \
+		${release_key:+--release-key "$release_key"} "$@" >"$work/said" </dev/null
 	undo=no
 	sed '/^start the agent/d' "$work/said"
 	# Once more: now there is something to start.

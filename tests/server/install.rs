@@ -25,6 +25,7 @@ fn scene_with(settings: impl FnOnce(&Path) -> String) -> Scene {
         let agents = directory.join("agents");
         fs::create_dir(&agents).unwrap();
         symlink(AGENT, agents.join(format!("muster-agent-{}", std::env::consts::ARCH))).unwrap();
+        fs::write(agents.join("minisign.pub"), format!("untrusted comment: a key\n{RELEASE_KEY}\n")).unwrap();
         format!("agents = {agents:?}\n{}", settings(directory))
     });
     open(&scene);
@@ -54,6 +55,9 @@ fn is_missing(program: &str) -> bool {
     }
     is_there.is_err()
 }
+
+/// The second line of a minisign.pub.
+const RELEASE_KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
 
 /// A device: a tree of files with systemd, a directory for what is temporary, and one of commands that are
 /// found before others.
@@ -138,6 +142,8 @@ fn the_line_installs_and_enrols_a_device_with_each_shell() {
         let done = tree.paste(&line(&scene), shell, name);
         let said = String::from_utf8_lossy(&done.stdout).into_owned();
         assert!(done.status.success(), "{said}{}", error_of(&done));
+        let pinned = fs::read(tree.path("root/var/lib/muster-agent/release-key")).unwrap();
+        assert!(String::from_utf8_lossy(&pinned).contains(RELEASE_KEY), "the key of releases is pinned");
         assert!(said.starts_with(&format!("enrolled as '{name}'")), "{said}");
         assert!(!said.contains("start the agent"), "{said}");
         let all = tree.all();
