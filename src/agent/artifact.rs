@@ -109,7 +109,6 @@ impl Artifacts {
     /// When there is no room for it, or the system refuses.
     pub fn offset(&mut self, artifact: &Artifact, settings: &ArtifactSettings) -> Result<Option<u64>, Fault> {
         if self.coming.as_ref().is_none_or(|coming| coming.hash != artifact.hash) {
-            self.coming = None;
             if self.path(artifact.hash).exists() {
                 return Ok(None);
             }

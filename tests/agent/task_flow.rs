@@ -210,6 +210,23 @@ fn what_fails_is_tried_again_and_what_can_not_be_done_now_comes_again() {
     assert_eq!(fixture.times_begun(), 3);
 }
 
+#[test]
+fn a_file_that_a_task_comes_with_is_on_its_device_before_it_begins() {
+    let script = "cmp $MUSTER_ARTIFACT $1/fw.bin && echo it is $MUSTER_ARTIFACT_NAME";
+    let fixture = Fixture::new(script, "artifact = \"any\"");
+    let content: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(fixture.path("fw.bin"), content).unwrap();
+    let (_server, _agent) = fixture.start();
+    let refused = error_of(&fixture.try_create(&["--device", "kiosk"]));
+    assert!(refused.contains("artifact"), "{refused}");
+    let task = fixture.create(&["--artifact", &fixture.path("fw.bin").display().to_string()]);
+    fixture.wait_for_state(&task, "succeeded");
+    let shown = fixture.site.ctl_json(&["task", "show", &task, "--output"]);
+    assert_eq!(shown["outputs"][0]["output"]["head"], "it is fw.bin\n", "{shown}");
+    let left = || std::fs::read_dir(fixture.path("agent/artifacts")).unwrap().count();
+    eventually("the device has it no longer", || left() == 0);
+}
+
 /// Whether the process whose number this file holds is there and has not ended.
 fn is_alive(file: &std::path::Path) -> bool {
     let number = std::fs::read_to_string(file).unwrap();
