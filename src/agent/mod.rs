@@ -26,8 +26,12 @@ pub mod local;
 pub mod managed;
 pub mod moving;
 pub mod open;
+#[cfg(feature = "muster-agent")]
+pub mod packaged;
 pub mod process;
 pub mod race;
+#[cfg(feature = "muster-agent")]
+pub mod release;
 pub mod run;
 pub mod settings;
 pub mod shutdown;

@@ -11,10 +11,52 @@
 //! 2. The server: replace the program, `systemctl restart musterd`. Devices come back with their tickets
 //!    within the reconnect window ([`storms`](super::storms)); what they have to say waits in their spools.
 //! 3. `musterctl` with it, as it comes with it.
-//! 4. The agents, as many at a time as you like. Runs of tasks go on while an agent is replaced
-//!    ([`runs`](super::runs)).
+//! 4. The agents, as many at a time as you like: by the package manager, by `muster-agent install`, or from
+//!    the server (below). Runs of tasks go on while an agent is replaced ([`runs`](super::runs)).
 //!
 //! Agents may also be newer than their server; they do without what it does not know.
+//!
+//! # The agent replaces itself
+//!
+//! To an agent that no package has installed the server can send another version: the kind of task `upgrade`
+//! of the application `muster-agent`, with a release as its artifact ([`tasks`](super::tasks)). As all
+//! devices execute it, it is signed by a key that the server does not have, with minisign(1) (Debian: package
+//! `minisign`):
+//!
+//! ```text
+//! minisign -G -p minisign.pub -s minisign.key
+//! minisign -S -s minisign.key -m muster-agent -t 'muster-agent 0.2.0 aarch64-linux'
+//! musterctl task create --application muster-agent --kind upgrade --where 'version:<0.2' \
+//!     --artifact muster-agent --rate 20 --abort-percent 5
+//! ```
+//!
+//! The trusted comment has the version and the kind of machine: `x86_64-linux`, `aarch64-linux`, `arm-linux`.
+//! A device refuses a release of another kind, and one that is older than what it runs, unless the word
+//! `downgrade` was signed behind it: what was signed once can't be used to bring an old fault back.
+//!
+//! A device trusts one release key. It stands in its file (`[releases] key`), or is pinned: by `muster-agent
+//! enroll --release-key`, by the line that `musterctl token create` prints when `minisign.pub` is beside the
+//! server's agents (`[admin] agents`), or by the first policy for `muster-agent` with `release_key`. A pinned
+//! key is replaced on the device alone.
+//!
+//! The installed program is never touched. Releases are in the data directory, `releases/a` and
+//! `releases/b`; the installed program, started as ever, executes the one that is due in its place, and the
+//! one that is being replaced does so by itself: the process stays the same, for the service manager too.
+//!
+//! | a release | and then |
+//! |---|---|
+//! | can't be executed, or does not say its version | nothing was changed |
+//! | comes in sync | it stays, and the run has succeeded |
+//! | ends, or is started anew, three times without a sync | the one before is back |
+//! | does not sync in time (`within_seconds` in the task's settings, 300 when left out), while the server can be reached | the same: a process of the installed program watches it, and kills it when it does not go by itself |
+//! | has no server to reach | it has more time |
+//! | has its run cancelled or timed out, or the device is rebooted in its trial | the one before is back |
+//! | has proved itself, and its file is damaged later | the installed program runs |
+//!
+//! Then the run has failed and says why, `muster-agent status` does too, and `--abort-percent` ends the rest
+//! of the task. Another program that is installed by hand wins over all releases. A package manager is left
+//! to do its own work: there the kind is not offered. The service manager has to start the agent again when
+//! it ends, as all services of [`packages`](super::packages) do. The agent replaces itself on Linux alone.
 //!
 //! # On the wire
 //!

@@ -21,3 +21,4 @@ mod settings;
 mod task_flow;
 mod tasks;
 mod trust;
+mod upgrade;

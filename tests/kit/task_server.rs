@@ -16,7 +16,7 @@ use muster::wire::digest::Digest;
 use muster::wire::frame;
 use muster::wire::id::{ArtifactHash, Epoch, RunId};
 use muster::wire::limits::ARTIFACT_PART_BYTES_MAX;
-use muster::wire::message::{InSync, ToAgent, ToServer};
+use muster::wire::message::{InSync, Probed, ToAgent, ToServer};
 use muster::wire::task::{RUNS_SECTION, RunAck, RunList, RunOrder, RunUpdate, RunsStored, digest_of};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -45,6 +45,8 @@ struct Book {
     /// Those that the device was given.
     given: Vec<Fetch>,
     is_cut: bool,
+    /// All who connect are sent away.
+    is_away: bool,
 }
 
 /// The answer to a device that asks for a part of an artifact.
@@ -86,6 +88,7 @@ impl TaskServer {
             while !end.load(Ordering::Relaxed) {
                 match listener.accept() {
                     // One device has one link at a time.
+                    Ok(_) if shared.lock().unwrap().is_away => {}
                     Ok((stream, _)) => serve(stream, &config, &shared, &end),
                     Err(_) => std::thread::sleep(Duration::from_millis(5)),
                 }
@@ -135,6 +138,12 @@ impl TaskServer {
         eventually("the first parts have come", || {
             self.book().given.last().is_some_and(|fetch| fetch.offset + PART_BYTES >= below)
         });
+    }
+
+    /// Whether the server can't be reached from now on; a link that is open ends.
+    pub(crate) fn set_away(&self, is_away: bool) {
+        let mut book = self.book();
+        (book.is_away, book.is_cut) = (is_away, is_away);
     }
 
     /// Ends the open link.
@@ -273,6 +282,13 @@ fn answer(book: &mut Book, message: ToServer<'_>, answers: &mut Vec<ToAgent>) {
             book.heard.extend(runs.updates);
         }
         ToServer::Ping(_) => answers.push(ToAgent::Pong),
+        ToServer::Probe(_) => answers.push(ToAgent::Probed(Probed {
+            clock: super::now(),
+            notice_counter: 0,
+            wake_counter: None,
+            address: "127.0.0.1".into(),
+            notice_port: None,
+        })),
         ToServer::Fetch(fetch) => answers.push(ToAgent::ArtifactPart(part(book, fetch))),
         _ => {}
     }

@@ -12,6 +12,9 @@ use serde_json::{Map, Value, json};
 use super::check::AGENT_NAME;
 use super::definition::COMMAND_ARGUMENTS_MAX;
 use super::embedded::{Function, TaskFunction};
+#[cfg(feature = "muster-agent")]
+use crate::agent::release;
+use crate::agent::settings::Settings;
 use crate::fleet::schema::Schema;
 use crate::wire::artifact::ArtifactUse;
 use crate::wire::limits::{NAME_BYTES_MAX, SCHEMA_BYTES_MAX};
@@ -212,13 +215,29 @@ impl TaskKind {
 
 /// The kinds that the agent itself offers.
 #[must_use]
-pub fn own_kinds(is_exec_allowed: bool) -> Vec<TaskKind> {
-    is_exec_allowed.then(TaskKind::exec).into_iter().collect()
+pub fn own_kinds(settings: &Settings) -> Vec<TaskKind> {
+    let exec = settings.tasks.exec.then(TaskKind::exec);
+    #[cfg(feature = "muster-agent")]
+    let upgrade = (settings.embedded.is_none() && release::refusal().is_none())
+        .then(|| release::apply::kind(settings.socket.path.as_deref()));
+    #[cfg(not(feature = "muster-agent"))]
+    let upgrade = None;
+    exec.into_iter().chain(upgrade).collect()
+}
+
+/// Why a kind of the agent itself is not among those that it offers.
+#[must_use]
+pub fn own_refusal(kind: &str) -> String {
+    match kind {
+        EXEC_KIND => exec_refusal(),
+        #[cfg(feature = "muster-agent")]
+        release::apply::KIND if let Some(refusal) = release::refusal() => refusal,
+        _ => format!("{AGENT_NAME} has no kind of task '{kind}'"),
+    }
 }
 
 /// Why `exec` is refused.
-#[must_use]
-pub fn exec_refusal() -> String {
+fn exec_refusal() -> String {
     format!(
         "this device does not execute any command that the server names: '{EXEC_KIND}' of {AGENT_NAME} is allowed by [tasks] exec = true in its muster-agent.toml"
     )
@@ -402,7 +421,10 @@ mod tests {
         assert_eq!((invocation.user.as_deref(), invocation.directory.as_str()), (Some("nobody"), "/tmp"));
         assert!(exec.invocation("{\"command\":[]}", None).is_err());
         assert!(exec.invocation("{\"command\":[\"\"]}", None).is_err());
-        assert!(own_kinds(false).is_empty() && own_kinds(true) == [exec]);
+        let mut settings = Settings::default();
+        assert!(!own_kinds(&settings).contains(&exec));
+        settings.tasks.exec = true;
+        assert!(own_kinds(&settings).contains(&exec));
     }
 
     proptest! {

@@ -16,7 +16,8 @@ use crate::agent::identity::Identity;
 use crate::agent::join;
 use crate::agent::local::client::{LocalClient, LocalError};
 use crate::agent::local::peer::Peer;
-use crate::agent::local::protocol::{CertificateStatus, Request, Status, parse};
+use crate::agent::local::protocol::{CertificateStatus, ReleaseStatus, Request, Status, parse};
+use crate::agent::release;
 use crate::agent::spool::Spool;
 use crate::wire::event::{Event, MENDED_FIELD, NOT_UTF8};
 use crate::wire::id::Epoch;
@@ -54,11 +55,12 @@ pub(super) fn status(arguments: &StatusArguments) -> Result<(), CommandError> {
     let context = Context::or_last_good(&arguments.common)?;
     let asked =
         LocalClient::connect(&context.socket(), ANSWER_TIMEOUT).and_then(|mut client| client.status());
-    let (status, not_running) = match asked {
+    let (mut status, not_running) = match asked {
         Ok(status) => (status, None),
         Err(error @ (LocalError::NotRunning(_) | LocalError::Ended)) => (offline(&context)?, Some(error)),
         Err(error) => return Err(error.into()),
     };
+    status.release = release::status(&context.data);
     if arguments.json {
         say!("{}", printable::json_pretty(&status).unwrap_or_default());
     } else {
@@ -112,6 +114,15 @@ pub(super) fn table(status: &Status) -> String {
             );
         }
         _ => line("device", &"not enrolled: muster-agent enroll --server HOST --token-file FILE"),
+    }
+    if let Some(ReleaseStatus { version, on_trial, taken_back }) = &status.release {
+        let runs =
+            version.as_ref().map(|version| format!("{version}, in the place of the installed program"));
+        let tried = on_trial.as_ref().map(|version| format!("{version}, on trial"));
+        let failed = taken_back.as_ref().map(|why| format!("the last one was taken back: {why}"));
+        for text in [runs, tried, failed].iter().flatten() {
+            line("release", text);
+        }
     }
     if let Some(server) = &status.server {
         line("server", server);

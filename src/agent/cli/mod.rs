@@ -35,7 +35,11 @@ pub use arguments::{
 pub use install::ServiceManager;
 
 use crate::agent::join;
-use crate::agent::run::{Agent, Signals, Surroundings};
+use crate::agent::release::{
+    self,
+    enter::{Entered, Place},
+};
+use crate::agent::run::{Agent, End, Signals, Surroundings};
 use crate::agent::settings::LogLevel;
 use crate::agent::task::{execution, supervisor};
 use crate::configuration::ConfigError;
@@ -86,8 +90,11 @@ pub(crate) fn command_line() -> clap::Command {
 #[must_use]
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.collect();
-    if arguments.get(1).is_some_and(|command| command == execution::COMMAND) {
-        return supervisor::main(&arguments[2..]);
+    match arguments.get(1).and_then(|command| command.to_str()) {
+        Some(execution::COMMAND) => return supervisor::main(&arguments[2..]),
+        Some(release::apply::COMMAND) => return release::apply::main(&arguments[2..]),
+        Some(release::watcher::COMMAND) => return release::watcher::main(&arguments[2..]),
+        _ => {}
     }
     forbid_core_dumps();
     // Before anything that takes time: until then they end the process, whatever they ask for.
@@ -135,11 +142,23 @@ fn run(common: &Common, signals: Option<io::Result<Signals>>) -> Result<(), Comm
     let context = Context::or_last_good(common)?;
     logging::start(context.settings.log_level.into())
         .map_err(|error| CommandError::refused(format!("can't start logging: {error}")))?;
+    let (data, socket, server) = (&context.data, &context.socket(), context.settings.server.as_deref());
+    let entered = release::enter::enter(&Place { data, socket, server });
     if !join::at_first_boot(&context, &signals)? {
         return Ok(());
     }
-    let service = Service { interval: service_manager::watchdog_interval(), due: Cell::new(Moment(0)) };
-    Ok(Agent::new(context, Some(signals), Box::new(service)).and_then(Agent::run)?)
+    let service = Service {
+        interval: service_manager::watchdog_interval(),
+        due: Cell::new(Moment(0)),
+        entered,
+        is_proved: Cell::new(false),
+    };
+    match Agent::new(context, Some(signals), Box::new(service)).and_then(Agent::run)? {
+        End::Asked => Ok(()),
+        End::Restart => {
+            Err(CommandError::refused(format!("it can't begin anew: {}", release::enter::start_anew())))
+        }
+    }
 }
 
 /// A service, and a process that logs.
@@ -147,6 +166,9 @@ struct Service {
     /// Interval at which the service manager wants to hear that all is well, if it does.
     interval: Option<Duration>,
     due: Cell<Moment>,
+    entered: Entered,
+    /// A release that was on trial has proved itself.
+    is_proved: Cell<bool>,
 }
 
 impl Surroundings for Service {
@@ -165,6 +187,12 @@ impl Surroundings for Service {
 
     fn reloading(&self) {
         service_manager::reloading();
+    }
+
+    fn synced(&self) {
+        if !self.is_proved.get() {
+            self.is_proved.set(self.entered.synced());
+        }
     }
 
     fn stopping(&self) {

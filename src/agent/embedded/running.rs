@@ -83,7 +83,7 @@ impl RunningAgent {
         let agent = run::Agent::new(context, None, Box::new(Embedding))?;
         let remote = agent.remote();
         let builder = Builder::new().name("muster-agent".to_owned());
-        let thread = builder.spawn(move || agent.run());
+        let thread = builder.spawn(move || agent.run().map(drop));
         let thread = thread.map_err(|error| AgentError::Thread(error.to_string()))?;
         Ok(Self { directory, remote, idle: Mutex::default(), thread: Mutex::new(Some(thread)) })
     }

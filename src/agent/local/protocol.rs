@@ -35,6 +35,8 @@ pub enum Request {
     Resume,
     /// Send a notice that means nothing, and say what was heard of the server's.
     Probe,
+    /// End, and begin anew as the program that is due.
+    Restart,
     /// Take up the identity that waits, at its server.
     Move,
 }
@@ -46,7 +48,7 @@ pub enum RequestError {
     #[error("not understood: {0}")]
     Json(#[from] serde_json::Error),
     /// A command that is not known.
-    #[error("'{0}' is not a command (status, sync, suspend, resume, probe or move)")]
+    #[error("'{0}' is not a command (status, sync, suspend, resume, probe, restart or move)")]
     Command(String),
     /// Only root and the agent's own user may ask for that.
     #[error("'{0}' is for root and the agent's own user; user {1} may emit events alone")]
@@ -101,6 +103,7 @@ pub fn parse(line: &[u8], now: WallTime, peer: Peer) -> Result<Request, RequestE
             "suspend" => Ok(Request::Suspend),
             "resume" => Ok(Request::Resume),
             "probe" => Ok(Request::Probe),
+            "restart" => Ok(Request::Restart),
             "move" => Ok(Request::Move),
             _ => Err(RequestError::Command(command)),
         };
@@ -180,6 +183,9 @@ pub struct Status {
     pub running: bool,
     /// Version of the agent.
     pub agent_version: String,
+    /// Releases of the agent that came over the link, if any did.
+    #[serde(default)]
+    pub release: Option<ReleaseStatus>,
     /// The device's id, when it has enrolled.
     pub device: Option<DeviceId>,
     /// The device's name in the fleet.
@@ -230,6 +236,18 @@ impl Status {
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
+}
+
+/// Releases of the agent that came over the link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseStatus {
+    /// Version of the one that has proved itself, and runs unless another one is on trial; `None`: the
+    /// installed program runs.
+    pub version: Option<String>,
+    /// Version of the one that is on trial.
+    pub on_trial: Option<String>,
+    /// Why the last one was taken back.
+    pub taken_back: Option<String>,
 }
 
 /// The certificate of a device.

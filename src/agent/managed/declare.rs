@@ -2,7 +2,7 @@
 
 use super::own;
 use crate::agent::application::Definition;
-use crate::agent::application::task_kind::{self, own_kinds};
+use crate::agent::application::task_kind;
 use crate::wire::limits::DECLARATIONS_BYTES_MAX;
 use crate::wire::settings::{Declaration, TaskKind};
 
@@ -11,8 +11,11 @@ const ENTRY_BYTES: usize = 32;
 
 /// Offers of the definitions and of the agent itself, by name, and a line for each that found no room.
 #[must_use]
-pub fn declarations(definitions: &[Definition], is_exec_allowed: bool) -> (Vec<Declaration>, Vec<String>) {
-    let own = Declaration { kinds: declared(&own_kinds(is_exec_allowed)), ..own::declaration() };
+pub fn declarations(
+    definitions: &[Definition],
+    own_kinds: &[task_kind::TaskKind],
+) -> (Vec<Declaration>, Vec<String>) {
+    let own = Declaration { kinds: declared(own_kinds), ..own::declaration() };
     let mut room = DECLARATIONS_BYTES_MAX.saturating_sub(bytes_of(&own));
     let mut declarations = vec![own];
     let mut problems = Vec::new();
@@ -71,14 +74,14 @@ mod tests {
             parse(&text, Path::new("x.toml")).unwrap()
         };
         let plain = parse("name = \"plain\"\n[condition]\npid_file = \"/x\"", Path::new("x.toml")).unwrap();
-        let (declared, problems) = declarations(&[define("shop"), plain], false);
+        let (declared, problems) = declarations(&[define("shop"), plain], &[]);
         let names: Vec<_> =
             declared.iter().map(|entry| (entry.application.as_str(), entry.takes_settings)).collect();
         assert_eq!(names, [("muster-agent", true), ("plain", false), ("shop", true)]);
         assert!(problems.is_empty() && declared[2].settings_schema.starts_with("{\"description\""));
 
         let many: Vec<_> = (0..8).map(|number| define(&format!("shop{number}"))).collect();
-        let (declared, problems) = declarations(&many, false);
+        let (declared, problems) = declarations(&many, &[]);
         assert!(minicbor::to_vec(&declared).unwrap().len() <= DECLARATIONS_BYTES_MAX);
         assert_eq!(declared.len() + problems.len(), 9);
         assert!(problems[0].contains("'shop5'"), "{problems:?}");

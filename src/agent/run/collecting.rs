@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::agent::application::adapter::SETTINGS_SECONDS_MAX;
+use crate::agent::application::task_kind::own_kinds;
 use crate::agent::application::{Definition, Definitions, Observed, Probe, StatisticsSource, check};
 use crate::agent::collect::{host, inventory};
 use crate::agent::managed::work::{look, work};
@@ -125,7 +126,7 @@ pub(super) fn collect(
     });
     let (host, own_statistics) = of_host.map_err(|problem| problems.push(problem)).ok().unzip();
     let declared = definitions.as_ref().map(|definitions| {
-        let (declarations, left_out) = declare::declarations(&definitions.applications, settings.tasks.exec);
+        let (declarations, left_out) = declare::declarations(&definitions.applications, &own_kinds(settings));
         problems.extend(definitions.problems.iter().cloned().chain(left_out));
         declarations
     });

@@ -50,3 +50,12 @@ pub enum RunError {
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
 }
+
+/// Why an agent has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was to end.
+    Asked,
+    /// It is to begin anew, as another program perhaps.
+    Restart,
+}

@@ -28,7 +28,7 @@ use std::time::Duration;
 use mio::{Events, Poll, Token, Waker};
 
 use self::connection::Connection;
-pub use self::error::RunError;
+pub use self::error::{End, RunError};
 pub(in crate::agent) use self::helper::Remote;
 use self::helper::{Helpers, Outcome};
 use self::mode::Mode;
@@ -146,6 +146,8 @@ pub struct Agent {
     candidate: Option<Candidate>,
     /// Something was appended to the spool since the last flush.
     is_spool_dirty: bool,
+    /// A local program wants it to begin anew.
+    restarts: bool,
     /// Something could not be finished in this turn: the next one begins at once.
     has_more: bool,
 }
@@ -236,6 +238,7 @@ impl Agent {
             mode: Mode::default(),
             candidate: None,
             is_spool_dirty: false,
+            restarts: false,
             has_more: false,
         })
     }
@@ -245,11 +248,12 @@ impl Agent {
         self.helpers.remote()
     }
 
-    /// Runs until a signal, or the program that embeds it, asks for the end.
+    /// Runs until a signal, or the program that embeds it, asks for the end, or a local program for another
+    /// beginning.
     ///
     /// # Errors
     /// When the spool fails, or the system refuses to poll.
-    pub fn run(mut self) -> Result<(), RunError> {
+    pub fn run(mut self) -> Result<End, RunError> {
         log::info!(
             "device '{}' ({}), server {}, data in {}",
             self.identity.name,
@@ -292,7 +296,7 @@ impl Agent {
                 log::info!("ended");
                 self.connection.close();
                 self.spool.close()?;
-                return Ok(());
+                return Ok(if self.restarts { End::Restart } else { End::Asked });
             }
         }
     }
@@ -342,6 +346,11 @@ impl Agent {
         let end_wanted = self.end_wanted.take();
         if (asked.end || end_wanted.is_some()) && self.begin_end(&now, end_wanted) {
             // Local programs hear what has become of their events.
+            self.clients.iter_mut().for_each(Clients::send);
+            return Ok(true);
+        }
+        if self.restarts {
+            // No shutdown notice: it is back at once.
             self.clients.iter_mut().for_each(Clients::send);
             return Ok(true);
         }
@@ -506,6 +515,7 @@ impl Agent {
         let answer = match result {
             SyncResult::InSync { uploaded } => {
                 log::info!("in sync{}", programs::list_of(uploaded));
+                self.surroundings.synced();
                 self.last_sync = Some(now.wall);
                 self.last_error_at = None;
                 b"{\"synced\":true}".to_vec()

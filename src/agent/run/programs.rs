@@ -38,6 +38,10 @@ impl Agent {
                     b"{\"resumed\":true}".to_vec()
                 }
                 Ok(Request::Probe) => self.probe(),
+                Ok(Request::Restart) => {
+                    self.restarts = true;
+                    b"{\"restarts\":true}".to_vec()
+                }
                 Ok(Request::Move) => match self.begin_move(now, key) {
                     Ok(()) => return false,
                     Err(why) => refusal(&why),
@@ -99,6 +103,7 @@ impl Agent {
         }));
         Ok(Status {
             running: true,
+            release: None,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             device: Some(self.identity.device),
             name: Some(self.identity.name.clone()),

@@ -17,6 +17,9 @@ pub trait Surroundings: Send {
     /// Its configuration is being read again; [`ready`](Self::ready) tells that this is over.
     fn reloading(&self) {}
 
+    /// It has come in sync.
+    fn synced(&self) {}
+
     /// It is about to end.
     fn stopping(&self) {}
 

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use super::program::{User, find_user};
 use crate::agent::application::check::AGENT_NAME;
 use crate::agent::application::embedded::{Function, TaskFunction};
-use crate::agent::application::task_kind::{EXEC_KIND, exec_refusal, own_kinds};
+use crate::agent::application::task_kind::{own_kinds, own_refusal};
 use crate::agent::application::{Definitions, TaskKind};
 use crate::agent::artifact::Artifacts;
 use crate::agent::settings::Settings;
@@ -149,11 +149,7 @@ fn kind(settings: &Settings, order: &RunOrder) -> Result<TaskKind, String> {
     let (application, kind) = (&order.application, &order.kind);
     let find = |kinds: Vec<TaskKind>| kinds.into_iter().find(|known| known.declared.kind == *kind);
     if application == AGENT_NAME {
-        let own = find(own_kinds(settings.tasks.exec));
-        return own.ok_or_else(|| match kind.as_str() {
-            EXEC_KIND => exec_refusal(),
-            _ => format!("{AGENT_NAME} has no kind of task '{kind}'"),
-        });
+        return find(own_kinds(settings)).ok_or_else(|| own_refusal(kind));
     }
     let definitions = Definitions::of(settings);
     let definition = definitions.applications.into_iter().find(|definition| definition.name == *application);

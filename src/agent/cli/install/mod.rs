@@ -13,22 +13,9 @@ use super::CommandError;
 use super::arguments::{Install, InstallPlace, Uninstall};
 use super::context::SYSTEM_CONFIG;
 use crate::agent::ab_slots::sync_directory;
-use crate::agent::open;
+use crate::agent::{open, packaged};
 use crate::paths::with_suffix;
 pub use service::ServiceManager;
-
-/// Marks of a package that has the agent, by paths in a machine's root.
-const PACKAGED: [&str; 3] = [
-    "usr/lib/systemd/system/muster-agent.service",
-    "lib/systemd/system/muster-agent.service",
-    "usr/lib/opkg/info/muster-agent.control",
-];
-
-/// Packages that apk(8) has installed, and the line of ours.
-const APK: (&str, &str) = ("lib/apk/db/installed", "P:muster-agent");
-
-/// Largest list of packages that is looked through: one of ten thousand packages has 20 MiB.
-const LIST_BYTES_MAX: u64 = 64 << 20;
 
 /// Permission bits of directories that are made.
 const DIRECTORY_MODE: u32 = 0o755;
@@ -154,19 +141,17 @@ impl Machine {
 
     /// Refuses what a package manager would put back, or complain of.
     fn check_packages(&self) -> Result<(), CommandError> {
-        let is_apk = || {
-            let list = open::if_there(open::text(&self.path(APK.0), LIST_BYTES_MAX))
-                .map_err(|error| wrong("read", &self.path(APK.0), &error))?;
-            Ok::<_, CommandError>(list.is_some_and(|list| list.lines().any(|line| line == APK.1)))
-        };
         let is_packages = self.manager.program() != "/usr/bin/muster-agent";
-        let mut marks = PACKAGED.iter().copied().chain(is_packages.then_some("usr/bin/muster-agent"));
-        let mark = marks.find(|path| self.has(path));
-        let mark = if mark.is_none() && is_apk()? { Some(APK.0) } else { mark };
+        let mark = packaged::mark(&self.root).map_err(CommandError::refused)?;
+        let mark = mark.or_else(|| {
+            is_packages
+                .then(|| self.path("usr/bin/muster-agent"))
+                .filter(|path| path.symlink_metadata().is_ok())
+        });
         mark.map_or(Ok(()), |mark| {
             Err(CommandError::refused(format!(
                 "a package has muster-agent here ({}): install, upgrade and remove it with the package manager",
-                self.path(mark).display()
+                mark.display()
             )))
         })
     }
