@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use rusqlite::Connection;
 
+use super::connection::open_checkpointer;
 use super::health::LogBlocked;
 use super::writer::WriterCounters;
 use crate::file_locks::{self, Kind};
@@ -92,20 +93,34 @@ impl Notifier {
 }
 
 /// Works until the notifier is gone; then copies all of the log back and empties it.
-pub(super) fn run(connection: &Connection, notifications: &Notifications, counters: &Arc<WriterCounters>) {
-    let mut checkpointer =
-        Checkpointer { connection, path: &notifications.path, log_max: LOG_BYTES_MAX, counters, stuck: None };
+///
+/// The connection is there while it works: it has a fifth of a megabyte in memory, and is opened in less than
+/// a millisecond.
+pub(super) fn run(notifications: &Notifications, counters: &Arc<WriterCounters>) {
+    let path = &notifications.path;
+    let mut stuck: Option<Stuck> = None;
     loop {
-        let notified = match &checkpointer.stuck {
+        let notified = match &stuck {
             None => notifications.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(stuck) => notifications.receiver.recv_deadline(stuck.next_try),
         };
-        if notified == Err(RecvTimeoutError::Disconnected) {
-            break;
+        let is_over = notified == Err(RecvTimeoutError::Disconnected);
+        match open_checkpointer(path) {
+            Ok(connection) if is_over => drop(copy_back(&connection, "TRUNCATE")),
+            Ok(connection) => {
+                let log_max = LOG_BYTES_MAX;
+                let mut checkpointer =
+                    Checkpointer { connection: &connection, path, log_max, counters, stuck: stuck.take() };
+                checkpointer.turn(Instant::now());
+                stuck = checkpointer.stuck;
+            }
+            // As when a checkpoint fails.
+            Err(error) => log::warn!("no checkpoint, the log stays: {error}"),
         }
-        checkpointer.turn(Instant::now());
+        if is_over {
+            return;
+        }
     }
-    copy_back(connection, "TRUNCATE");
 }
 
 /// Some reader is always in the way.

@@ -112,7 +112,6 @@ impl Threads {
         collector: Collector,
     ) -> Result<(Self, Database), StoreError> {
         connection::begin_writing(&connection)?;
-        let checkpointer = connection::open_checkpointer(path)?;
         let are_statements_unwanted = Arc::new(AtomicBool::new(false));
         // Dropped after the queue, when something fails: it waits for the writer, and that for the queue.
         let mut threads = Self {
@@ -131,7 +130,7 @@ impl Threads {
         let counters = Arc::clone(queue.counters());
         threads.start(path, "store-writer", move || writer::run(connection, &inbox, housekeeping))?;
         threads.start(path, "store-checkpoint", move || {
-            checkpoint::run(&checkpointer, &notifications, &counters);
+            checkpoint::run(&notifications, &counters);
         })?;
         Ok((threads, Database { writer: queue, readers: Readers::new(PathBuf::from(path)) }))
     }
