@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::enrolment;
 use super::identity::{Identity, Wanted};
@@ -175,9 +175,9 @@ pub(super) struct JobReceiver {
     bytes: Arc<AtomicUsize>,
 }
 
-/// Both ends. As many jobs fit as there are permits.
+/// Both ends. There are as many jobs as there are permits, at most: each has one.
 pub(super) fn jobs() -> (JobSender, JobReceiver) {
-    let ((sender, receiver), bytes) = (bounded(JOBS_MAX), Arc::<AtomicUsize>::default());
+    let ((sender, receiver), bytes) = (unbounded(), Arc::<AtomicUsize>::default());
     (JobSender { jobs: sender, bytes: bytes.clone() }, JobReceiver { jobs: receiver, bytes })
 }
 
@@ -189,7 +189,7 @@ impl JobSender {
         let bytes = job.memory_bytes();
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let has_room = before == 0 || before.saturating_add(bytes) <= JOBS_BYTES_MAX;
-        let is_sent = has_room && self.jobs.try_send((link, job, permit)).is_ok();
+        let is_sent = has_room && self.jobs.send((link, job, permit)).is_ok();
         if !is_sent {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
