@@ -69,6 +69,10 @@
 //! (musl), on Debian 12, from Debian's compiler and the sources of its standard library. `tools/package/deb
 //! DIRECTORY arm64` makes packages of them. Beside each program stands its debug information (`.debug`).
 //!
+//! For armv7 the crate libc is told to keep seconds in 64 bits (`RUST_LIBC_UNSTABLE_MUSL_V1_2_3=1`). In 32,
+//! which is its choice for musl, no clock can be read from 2038 on, nor one that is wrong by as much: the
+//! program ends with a panic. Another build for such a device, as of `tools/ffi`, needs the same.
+//!
 //! # By hand
 //!
 //! On a systemd machine of another kind, the server:
@@ -131,10 +135,12 @@
 //! of the agent's socket is all there is. `tools/package/systems` compiles all programs and the load tool for
 //! both systems, in `.ci/run` as well. They were never run there: that takes such a machine.
 //!
-//! `tools/package/emulated aarch64 AGENT PROGRAMS`, and `armv7`, start an agent of another processor under
-//! qemu-user, which enrols at this machine's server, syncs, delivers an event and runs a task. `.ci/run` does
-//! so with aarch64. An emulator of system calls knows fewer of them than a kernel: there the agent does
-//! without a subreaper (prctl(2)) and without `RWF_DSYNC`.
+//! `tools/package/emulated aarch64 PROGRAM PROGRAMS`, and `armv7`, start a `muster-agent` or a `musterd` of
+//! another processor under qemu-user, with this machine's programs on the other side: an agent enrols, syncs,
+//! delivers events, before and after the server is killed, and runs a task. An agent is shown a clock twenty
+//! years ahead, too, where there are faketime and an emulator that is not static (`qemu-user`). `.ci/run`
+//! does so with the agent for aarch64. An emulator of system calls knows fewer of them than a kernel: there
+//! the agent does without a subreaper (prctl(2)) and without `RWF_DSYNC`.
 //!
 //! # The proof
 //!
