@@ -84,6 +84,8 @@ impl Artifacts {
     /// # Errors
     /// When the system refuses.
     pub fn open(directory: PathBuf) -> io::Result<Self> {
+        // Programs that are handed a path work in other directories.
+        let directory = std::path::absolute(directory)?;
         let mut held = BTreeSet::new();
         for entry in open::if_there(fs::read_dir(&directory))?.into_iter().flatten() {
             let name = entry?.file_name();

@@ -149,12 +149,14 @@ impl Service {
         let (process, starts, is_over) = (Arc::default(), Arc::default(), Arc::default());
         let shared: (Arc<AtomicU32>, Arc<AtomicU32>, Arc<AtomicBool>) =
             (Arc::clone(&process), Arc::clone(&starts), Arc::clone(&is_over));
-        let (program, data, log) = (installed.to_owned(), site.text("agent"), site.path("agent.log"));
+        let (program, directory, log) =
+            (installed.to_owned(), site.directory.path().to_owned(), site.path("agent.log"));
         let thread = std::thread::spawn(move || {
             while !shared.2.load(Ordering::Relaxed) {
                 let log = std::fs::File::options().create(true).append(true).open(&log).unwrap();
                 let mut command = Command::new(&program);
-                command.args(["run", "--data", &data]).env_remove("RUST_LOG");
+                // As somebody starts it by hand: the directory is relative.
+                command.args(["run", "--data", "agent"]).current_dir(&directory).env_remove("RUST_LOG");
                 command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
                 let mut child = command.spawn().unwrap();
                 shared.0.store(child.id(), Ordering::Relaxed);

@@ -36,10 +36,12 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Begins to watch a release that this very process is about to become.
 pub(super) fn start(agent: &Place<'_>, release: ArtifactHash) -> io::Result<()> {
+    // It works in another directory.
+    let places = [std::path::absolute(agent.data)?, std::path::absolute(agent.socket)?];
     let status = Command::new("/proc/self/exe")
         .arg0("muster-agent")
         .arg(COMMAND)
-        .args([agent.data, agent.socket])
+        .args(places)
         .arg(agent.server.unwrap_or_default())
         .args([release.to_string(), std::process::id().to_string()])
         .current_dir("/")
