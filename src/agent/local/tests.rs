@@ -29,7 +29,10 @@ fn a_refused_line_says_why() {
     let cases: [(&[u8], &str); 6] = [
         (b"nonsense", "not understood"),
         (b"[]", "not understood"),
-        (b"{\"command\":\"stop\"}", "'stop' is not a command (status, sync, suspend, resume, probe or move)"),
+        (
+            b"{\"command\":\"stop\"}",
+            "'stop' is not a command (status, sync, suspend, resume, probe, restart or move)",
+        ),
         (b"{\"application\":\"a\"}", "missing field `severity`"),
         (br#"{"application":"a","severity":"bad","kind":"k","message":"m"}"#, "expected one of `info`"),
         (br#"{"application":"","severity":"info","kind":"k","message":"m"}"#, "the application is empty"),
