@@ -132,6 +132,18 @@
 //! optimised). A handshake takes about ten seconds there, so the server's `handshake_deadline` has to be
 //! longer.
 //!
+//! For a device with 32 bits and musl, `tools/package/zig`'s compilers build the library as
+//! `tools/package/static armv7` builds programs, its variables included ([`packages`](super::packages)), and
+//! link it:
+//!
+//! ```text
+//! python -m ziglang cc -target arm-linux-musleabihf -mcpu=generic+v7a+vfp3-d32+thumb2-neon -Os -static -I tools/ffi \
+//!     -o heatpump tools/examples/heatpump.c libmuster_embed.a -Wl,--gc-sections -lunwind
+//! ```
+//!
+//! The example is one static file of 3.7 MB then, agent and TLS included. Under qemu-arm it did at a server
+//! of x86_64 what it does under valgrind (2026-11-30); on a device of that kind it has not been tried.
+//!
 //! # On a small device
 //!
 //! The example in C is held to this by its tests (`tools/ffi/tests/examples.rs`), as the agent of a heat pump
