@@ -151,10 +151,10 @@
 //!
 //! `tools/package/guest DIRECTORY` installs the packages in a Debian 12 of its own, in which a real systemd
 //! is the first process: a directory, and namespaces of this machine's kernel, without a network. It
-//! installs, enrols, runs a task as another user, gets an event, reloads, upgrades under a running task,
-//! reboots and powers off (the server is told which). The server's keys go under a passphrase that systemd
-//! gives to its unit. Then the machine, without the agent's package, becomes another device by the line that
-//! the server prints; that agent is upgraded by `muster-agent install` under a running task, then by a
-//! release from the server, then by one that is broken, and uninstalled. At last the packages are removed and
-//! purged. `.ci/run` does so with the programs of the tests. A boot from disk, and devices of its own, such a
-//! machine does not have.
+//! installs, enrols, runs a task as another user, gets an event, reloads, upgrades under a running task, has
+//! nginx take settings (and keep them when the next are wrong), reboots and powers off (the server is told
+//! which). The server's keys go under a passphrase that systemd gives to its unit. Then the machine, without
+//! the agent's package, becomes another device by the line that the server prints; that agent is upgraded by
+//! `muster-agent install` under a running task, then by a release from the server, then by one that is
+//! broken, and uninstalled. At last the packages are removed and purged. `.ci/run` does so with the programs
+//! of the tests. A boot from disk, and devices of its own, such a machine does not have.
