@@ -123,7 +123,7 @@
 //! | `musterd` with the console, aarch64; armv7 | 12.0 MB; 11.6 MB | |
 //! | its processor time for 72,000 events at 8,000 a second of 64 devices, three runs in turn | 1.49, 1.83, 1.35 s | 1.31, 1.80, 1.76 s |
 //! | its processor time for 1,500 devices that enrol and connect | 2.27 s | 2.45, 2.51 s |
-//! | `muster-agent`, aarch64; armv7 | 4.8 MB; 3.9 MB | |
+//! | `muster-agent`, aarch64; armv7 | 4.8 MB; 4.0 MB | |
 //!
 //! Two cores that other work shared. musl's allocator has no price that such runs show. On machines of their
 //! own the programs for ARM were not tried, but emulated (below).
