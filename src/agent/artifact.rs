@@ -291,22 +291,29 @@ impl ToCheck {
         if is_part {
             file.sync_all()?;
         }
-        let mut context = digest::Context::new(&digest::SHA256);
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => context.update(&buffer[..length]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let is_right = ArtifactHash::from(context.finish()) == self.hash;
+        let is_right = hash_of(&mut file)? == self.hash;
         if is_right && is_part {
             fs::rename(&self.part, &self.path)?;
             sync_directory(&self.directory)?;
         }
         Ok(is_right)
+    }
+}
+
+/// SHA-256 of a file from where it stands on, read in pieces.
+///
+/// # Errors
+/// When the system refuses.
+pub fn hash_of(file: &mut File) -> io::Result<ArtifactHash> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(context.finish().into()),
+            Ok(length) => context.update(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -99,6 +99,32 @@ pub fn replace(path: &Path, bytes: &[u8], is_durable: bool) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
+/// Replaces a file with what is read, without a checksum: a program that runs keeps the old one. Durable when
+/// this returns; a failure leaves the old one, and nothing else.
+///
+/// # Errors
+/// When the system refuses.
+#[cfg(feature = "muster-agent")]
+pub fn place(path: &Path, content: &mut dyn io::Read, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let new = with_suffix(path, ".new");
+    let mut write = || {
+        // Left behind by an attempt that was cut off.
+        open::if_there(fs::remove_file(&new))?;
+        let mut file = File::options().write(true).create_new(true).mode(mode).open(&new)?;
+        io::copy(content, &mut file)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        // One that is open for writing can't be executed.
+        drop(file);
+        fs::rename(&new, path)?;
+        sync_of(path)
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&new);
+    })
+}
+
 fn sync_of(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_directory)
 }

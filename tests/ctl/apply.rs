@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use crate::kit::admin::AdminServer;
+use crate::kit::run_device::offer;
 use muster::wire::artifact::ArtifactUse;
-use muster::wire::settings::{Declaration, TaskKind};
+use muster::wire::settings::Declaration;
 
 const SHOPS: &str = r#"
 [[group]]
@@ -52,19 +53,7 @@ fn what_files_say_is_made_once_changed_where_it_differs_and_removed_when_asked()
     write(fleet.path(), "README.md", "no TOML");
     let directory = fleet.path().to_str().unwrap();
     let device = server.enrol("kiosk-1");
-    let restart = TaskKind {
-        kind: "restart".into(),
-        schema: String::new(),
-        timeout_seconds: 600,
-        is_repeatable: true,
-        artifact: ArtifactUse::None,
-    };
-    let declaration = Declaration {
-        application: "kiosk".into(),
-        takes_settings: true,
-        settings_schema: String::new(),
-        kinds: vec![restart],
-    };
+    let declaration = Declaration { takes_settings: true, ..offer("kiosk", "restart", ArtifactUse::None) };
     server.declare(device, declaration);
     server.done(&["group", "create", "/shops"]);
     server.done(&["device", "set", "kiosk-1", "--group", "/shops"]);

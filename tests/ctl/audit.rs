@@ -1,11 +1,12 @@
 //! Changes and refusals leave rows behind that can be listed and verified.
 
 use crate::kit::admin::AdminServer;
+use crate::kit::run_device::offer;
 use muster::fleet::access::Grant;
 use muster::store::{LinkLife, NewUser};
 use muster::wire::artifact::ArtifactUse;
 use muster::wire::role::Role;
-use muster::wire::settings::{Declaration, TaskKind};
+use muster::wire::settings::Declaration;
 use muster::wire::time::WallTime;
 use serde_json::{Value, json};
 
@@ -48,19 +49,7 @@ fn the_row_has_what_was_whatever_kind_of_thing_is_changed() {
     let server = AdminServer::start();
     let device = server.enrol("kiosk-17");
     let waiting = server.enrol_waiting(&["newcomer".to_owned()])[0].to_string();
-    let restart = TaskKind {
-        kind: "restart".into(),
-        schema: String::new(),
-        timeout_seconds: 600,
-        is_repeatable: true,
-        artifact: ArtifactUse::None,
-    };
-    let declaration = Declaration {
-        application: "kiosk".into(),
-        takes_settings: true,
-        settings_schema: String::new(),
-        kinds: vec![restart],
-    };
+    let declaration = Declaration { takes_settings: true, ..offer("kiosk", "restart", ArtifactUse::None) };
     server.declare(device, declaration);
     server.done(&["group", "create", "/berlin", "--interval", "5m"]);
     let grant = Grant { role: Role::Reader, group: "/".to_owned() };

@@ -147,12 +147,8 @@ fn run(common: &Common, signals: Option<io::Result<Signals>>) -> Result<(), Comm
     if !join::at_first_boot(&context, &signals)? {
         return Ok(());
     }
-    let service = Service {
-        interval: service_manager::watchdog_interval(),
-        due: Cell::new(Moment(0)),
-        entered,
-        is_proved: Cell::new(false),
-    };
+    let service =
+        Service { interval: service_manager::watchdog_interval(), due: Cell::new(Moment(0)), entered };
     match Agent::new(context, Some(signals), Box::new(service)).and_then(Agent::run)? {
         End::Asked => Ok(()),
         End::Restart => {
@@ -167,8 +163,6 @@ struct Service {
     interval: Option<Duration>,
     due: Cell<Moment>,
     entered: Entered,
-    /// A release that was on trial has proved itself.
-    is_proved: Cell<bool>,
 }
 
 impl Surroundings for Service {
@@ -190,9 +184,7 @@ impl Surroundings for Service {
     }
 
     fn synced(&self) {
-        if !self.is_proved.get() {
-            self.is_proved.set(self.entered.synced());
-        }
+        self.entered.synced();
     }
 
     fn stopping(&self) {

@@ -1,5 +1,6 @@
 //! The first act of the program: to execute the release that is due in its own place.
 
+use std::cell::Cell;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -10,12 +11,15 @@ use super::{INSTALLED, installed, watcher};
 use crate::logging;
 use crate::wire::id::ArtifactHash;
 
+/// The file of this program, also when another one has its path by now (proc(5)).
+const OWN: &str = "/proc/self/exe";
+
 /// The program that this process has become.
 #[derive(Debug)]
 pub struct Entered {
     store: ReleaseStore,
-    /// The hash of the release, when it is one.
-    release: Option<ArtifactHash>,
+    /// It is a release, which may have to prove itself.
+    is_unproved: Cell<bool>,
 }
 
 /// The agent's places, as its configuration has them.
@@ -34,28 +38,27 @@ pub struct Place<'c> {
 #[must_use]
 pub fn enter(agent: &Place<'_>) -> Entered {
     let store = ReleaseStore::new(agent.data);
-    let entered = |release| Entered { store: store.clone(), release };
+    let entered = |is_release| Entered { store: store.clone(), is_unproved: Cell::new(is_release) };
     if !store.is_there() {
-        return entered(None);
+        return entered(false);
     }
     let own = match std::env::current_exe() {
         Ok(own) => own,
         Err(error) => {
             log::error!("releases of the agent are left alone: this program is not found: {error}");
-            return entered(None);
+            return entered(false);
         }
     };
-    let own_hash = hash_of(Path::new("/proc/self/exe"));
     if store.slot_of(&own).is_some() {
-        return entered(own_hash.ok());
+        return entered(true);
     }
-    let outcome = own_hash
+    let outcome = hash_of(Path::new(OWN))
         .map_err(|error| error.to_string())
         .and_then(|installed| execute_due(&store, installed, &own, agent));
     if let Err(error) = outcome {
         log::error!("the installed agent runs, and no release: {error}");
     }
-    entered(None)
+    entered(false)
 }
 
 fn execute_due(
@@ -121,29 +124,35 @@ pub fn start_anew() -> String {
 }
 
 impl Entered {
-    /// The agent has come in sync: a release that is on trial has proved itself. Whether that is on the disk,
-    /// or there was nothing to prove.
-    #[must_use]
-    pub fn synced(&self) -> bool {
-        let Some(hash) = self.release else { return true };
-        let mut is_proved = false;
-        let proved = self.store.lock().map_err(|error| error.to_string()).and_then(|lock| {
-            lock.change(|releases| {
-                is_proved = releases.prove(hash);
-                is_proved
-            })
-        });
-        match proved {
-            Ok(releases) => {
-                if let Some(current) = releases.current.filter(|_| is_proved) {
-                    log::info!("release {} of the agent has proved itself", current.version);
-                }
-                true
-            }
-            Err(error) => {
-                log::error!("that this release is in sync can't be written down: {error}");
-                false
-            }
+    /// The agent has come in sync: a release that is on trial has proved itself.
+    pub fn synced(&self) {
+        if !self.is_unproved.get() {
+            return;
         }
+        match self.prove() {
+            Ok(proved) => {
+                self.is_unproved.set(false);
+                if let Some(version) = proved {
+                    log::info!("release {version} of the agent has proved itself");
+                }
+            }
+            // The next sync is another chance.
+            Err(error) => log::error!("that this release is in sync can't be written down: {error}"),
+        }
+    }
+
+    /// Has the release on trial, if this is it, stay. Its version.
+    fn prove(&self) -> Result<Option<String>, String> {
+        let lock = self.store.lock().map_err(|error| error.to_string())?;
+        let mut releases = lock.read()?;
+        if releases.trial.is_none() {
+            return Ok(None);
+        }
+        let own = hash_of(Path::new(OWN)).map_err(|error| error.to_string())?;
+        if !releases.prove(own) {
+            return Ok(None);
+        }
+        lock.write(&releases)?;
+        Ok(releases.current.map(|current| current.version))
     }
 }

@@ -71,13 +71,14 @@ pub fn refusal() -> Option<String> {
     if installed.file_name().is_none_or(|name| name != "muster-agent") {
         return Some(format!("{} is no agent alone", installed.display()));
     }
+    // One in /usr/local, or somewhere else, is no package's.
+    if !installed.starts_with("/usr/bin") {
+        return None;
+    }
     match packaged::mark(Path::new("/")) {
-        // One in /usr/local, or somewhere else, is not the package's.
-        Ok(Some(mark)) if installed.starts_with("/usr/bin") => Some(format!(
-            "a package has the agent here ({}): the package manager upgrades it",
-            mark.display()
-        )),
-        Ok(_) => None,
+        Ok(mark) => mark.map(|mark| {
+            format!("a package has the agent here ({}): the package manager upgrades it", mark.display())
+        }),
         Err(error) => Some(error),
     }
 }

@@ -2,17 +2,14 @@
 //! two copies. All that changes it holds the lock, as the agent, the installed program, the watcher and a run
 //! do so by turns.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{Context, SHA256};
-
 use super::rules::{Releases, Slot};
 use crate::agent::ab_slots::{AbSlots, sync_directory};
-use crate::agent::open;
-use crate::paths::with_suffix;
+use crate::agent::{artifact, checksummed, open};
 use crate::wire::id::ArtifactHash;
 
 const STATE: &str = "state";
@@ -80,24 +77,10 @@ impl ReleaseStore {
     /// When the system refuses.
     pub fn place(&self, slot: Slot, from: &mut File) -> io::Result<PathBuf> {
         let path = self.program(slot);
-        let directory = self.0.join(slot.name());
-        DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        let new = with_suffix(&path, ".new");
-        open::if_there(fs::remove_file(&new))?;
-        let write = || {
-            let mut file = File::options().write(true).create_new(true).mode(0o700).open(&new)?;
-            io::copy(from, &mut file)?;
-            file.sync_all()?;
-            drop(file);
-            fs::rename(&new, &path)?;
-            sync_directory(&directory)?;
-            sync_directory(&self.0)
-        };
-        let written: io::Result<()> = { write }();
-        if written.is_err() {
-            let _ = fs::remove_file(&new);
-        }
-        written.map(|()| path)
+        DirBuilder::new().recursive(true).mode(0o700).create(self.0.join(slot.name()))?;
+        checksummed::place(&path, from, 0o700)?;
+        sync_directory(&self.0)?;
+        Ok(path)
     }
 }
 
@@ -135,23 +118,10 @@ impl ReleaseLock {
     }
 }
 
-/// SHA-256 of a file. It is read in pieces.
+/// SHA-256 of the file of this path.
 ///
 /// # Errors
 /// When the system refuses.
 pub fn hash_of(path: &Path) -> io::Result<ArtifactHash> {
-    struct Hashing(Context);
-    impl io::Write for Hashing {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.update(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut hashing = Hashing(Context::new(&SHA256));
-    io::copy(&mut open::file(path)?, &mut hashing)?;
-    Ok(hashing.0.finish().into())
+    artifact::hash_of(&mut open::file(path)?)
 }

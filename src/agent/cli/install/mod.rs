@@ -3,8 +3,8 @@
 
 mod service;
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write as _};
+use std::fs;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,9 +12,7 @@ use std::process::{Command, Stdio};
 use super::CommandError;
 use super::arguments::{Install, InstallPlace, Uninstall};
 use super::context::SYSTEM_CONFIG;
-use crate::agent::ab_slots::sync_directory;
-use crate::agent::{open, packaged};
-use crate::paths::with_suffix;
+use crate::agent::{checksummed, open, packaged};
 pub use service::ServiceManager;
 
 /// Permission bits of directories that are made.
@@ -171,7 +169,7 @@ impl Machine {
     }
 
     /// Makes the directory in which `path` is.
-    fn make_directory_of(&self, path: &Path) -> Result<PathBuf, CommandError> {
+    fn make_directory_of(&self, path: &Path) -> Result<(), CommandError> {
         let directory = path.parent().unwrap_or(&self.root);
         let missing: Vec<_> = directory.ancestors().take_while(|one| !one.exists()).collect();
         for missing in missing.into_iter().rev() {
@@ -182,12 +180,11 @@ impl Machine {
         self.check_inside(directory)
     }
 
-    /// The directory, with all links followed. A link in a tree may mean a place on the machine that will
-    /// boot from it, and lead to one here.
-    fn check_inside(&self, directory: &Path) -> Result<PathBuf, CommandError> {
+    /// A link in a tree may mean a place on the machine that will boot from it, and lead to one here.
+    fn check_inside(&self, directory: &Path) -> Result<(), CommandError> {
         let found = directory.canonicalize().map_err(|error| wrong("find", directory, &error))?;
         if found.starts_with(&self.root) {
-            return Ok(found);
+            return Ok(());
         }
         let text = format!("{} leads out of {}", directory.display(), self.root.display());
         Err(CommandError::refused(text))
@@ -196,23 +193,8 @@ impl Machine {
     /// Writes a file under another name, and renames it: a running program keeps the old one.
     fn write(&self, path: &str, content: &mut dyn Read, mode: u32) -> Result<(), CommandError> {
         let path = self.path(path);
-        let directory = self.make_directory_of(&path)?;
-        let new = with_suffix(&path, ".new");
-        let mut write = || {
-            // Left behind by an attempt that was cut off.
-            open::if_there(fs::remove_file(&new))?;
-            let mut file = File::options().write(true).create_new(true).open(&new)?;
-            io::copy(content, &mut file)?;
-            file.flush()?;
-            file.set_permissions(fs::Permissions::from_mode(mode))?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            sync_directory(&directory)
-        };
-        write().map_err(|error| {
-            let _ = fs::remove_file(&new);
-            wrong("write", &path, &error)
-        })
+        self.make_directory_of(&path)?;
+        checksummed::place(&path, content, mode).map_err(|error| wrong("write", &path, &error))
     }
 
     /// Puts the program that runs into its place, unless it is there already.
