@@ -2,6 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
 
 use super::query::{self, ApplicationFilter, DeviceKey, DeviceRow, FleetCounts, Page, PageRequest};
 use super::{
@@ -27,6 +31,17 @@ pub(super) fn application(number: u32) -> Application {
         name: format!("package-{number:04}"),
         version: format!("1.{}-1", number % 7),
         publisher: "Somebody <somebody@example.org>".into(),
+    }
+}
+
+/// Copies the log back into the file and empties it. The store's own checkpoint may be at work meanwhile, and
+/// keeps another one out without a wait (<https://www.sqlite.org/c3ref/wal_checkpoint_v2.html>).
+pub(super) fn empty_log(path: &Path) {
+    let connection = Connection::open(path).unwrap();
+    let is_kept_out =
+        || connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0)).unwrap();
+    while is_kept_out() {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::store::testing::Fleet;
+use crate::store::testing::{Fleet, empty_log};
 use crate::store::{FILE_NAME, Store, StoreError};
 
 /// Names the database for the process that [`reads_for_another_test`] is in.
@@ -69,8 +69,7 @@ fn a_copy_beside_an_older_log_is_refused() {
     let path = fleet.directory.path().join(FILE_NAME);
     let elsewhere = tempfile::tempdir().unwrap();
     let copied = elsewhere.path().join(FILE_NAME);
-    let checkpoint = Connection::open(&path).unwrap();
-    let copy_back = || checkpoint.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    let copy_back = || empty_log(&path);
     copy_back();
     std::fs::copy(&path, &copied).unwrap();
     for number in 0..200_u32 {

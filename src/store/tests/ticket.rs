@@ -1,9 +1,8 @@
 //! Seeds of ticket keys.
 
-use rusqlite::Connection;
 use zeroize::Zeroizing;
 
-use crate::store::testing::wait;
+use crate::store::testing::{empty_log, wait};
 use crate::store::{FILE_NAME, Store, StoreError, TicketSeed};
 use crate::wire::time::WallTime;
 
@@ -42,10 +41,7 @@ fn a_seed_that_went_is_not_left_behind_in_the_file() {
         set(&store, &[7, 8]).unwrap();
         set(&store, &[8]).unwrap();
     }
-    Connection::open(directory.path().join(FILE_NAME))
-        .unwrap()
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-        .unwrap();
+    empty_log(&directory.path().join(FILE_NAME));
     let file = std::fs::read(directory.path().join(FILE_NAME)).unwrap();
     let holds = |number: u8| file.windows(32).any(|bytes| bytes == *seed(number).seed);
     assert_eq!((holds(7), holds(8)), (false, true));
