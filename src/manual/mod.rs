@@ -14,6 +14,7 @@
 //! | [`embedding`] | muster within a program of your own: the agent in a device's firmware, in Rust and in C; the server in an appliance |
 //! | [`reach`] | calling devices: wakes, notices, presence, persistent links, firewalls and NAT |
 //! | [`operations`] | running a server: configuration, backup, full disks, removed devices |
+//! | [`standby`] | when the machine of the server dies: a second one that takes over, and what each kind loses |
 //! | [`metrics`] | watching a server with Prometheus and Grafana: each number, alert rules, a dashboard |
 //! | [`identity`] | how devices and the server know each other for a lifetime: renewal, rotation, recovery, approval, copies, passphrase |
 //! | [`packages`] | installing without a compiler: Debian's packages, one file for any Linux, how they are built |
@@ -70,6 +71,7 @@ pub mod reach;
 pub mod runs;
 pub mod security;
 pub mod side_by_side;
+pub mod standby;
 pub mod status;
 pub mod storms;
 pub mod tasks;

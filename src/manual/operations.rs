@@ -12,6 +12,7 @@
 //! | `artifacts/` | the files that tasks come with, by their SHA-256 | devices with a run that needs one are refused; `musterctl artifact list` says which to add again |
 //! | `warnings/` | warnings and worse of segments that were deleted; made with the first | those warnings are gone |
 //! | `journal/` | the events, in segments | the events are gone; devices still hold what was not acknowledged |
+//! | `lease` | on disks that several machines share: which of them serves ([`standby`](super::standby)) | made anew; stop both servers first |
 //! | `admin.sock` | where `musterctl` connects (mode 0600) | made anew at each start |
 //!
 //! One process at a time uses a data directory: it is locked (flock(2) on the directory itself) before
@@ -83,6 +84,9 @@
 //! socket of a unit is not, and devices whose server is away for a moment come back by themselves.
 //!
 //! # Backup and restore
+//!
+//! The cost of a dead machine with and without them, and a server that takes over:
+//! [`standby`](super::standby).
 //!
 //! ```sh
 //! sudo musterd backup /var/backups/muster.tar --config /etc/muster/musterd.toml     # while it runs: one file, consistent, verified

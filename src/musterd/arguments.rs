@@ -38,6 +38,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   musterd run
   musterd run --config /etc/muster/musterd.toml
+  musterd run --data /srv/muster --wait
 
 SIGTERM and SIGINT drain: no new connections, what is in flight ends, the journal is made durable, exit 0.
 SIGHUP reads the configuration again. The logging of single modules can be set with RUST_LOG (RUST_LOG=muster::reactor=debug).")]
@@ -124,6 +125,9 @@ pub(crate) struct RunArguments {
     /// --listen]
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) udp: Option<SocketAddr>,
+    /// Be a standby: wait while another server holds the data directory, and take its place when it is gone
+    #[arg(long)]
+    pub(crate) wait: bool,
 }
 
 /// `check-config`

@@ -8,7 +8,7 @@ use crate::client::{Address, Client};
 use crate::logging;
 use crate::server::config::{Config, DEFAULT_PORT};
 use crate::server::process::ProcessOptions;
-use crate::server::{ReactorWatch, Server};
+use crate::server::{ReactorWatch, Server, ServerFailure, StandbyStart};
 use crate::service_manager;
 use crate::wire::api::NewToken;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -37,10 +37,17 @@ pub(crate) fn command(
     let mut signals = signals
         .unwrap_or_else(catch_signals)
         .map_err(|error| Failure::refused(format!("can't handle signals: {error}")))?;
-    let config = settings(run)?;
+    let mut config = settings(run)?;
     logging::start(config.log_level)
         .map_err(|error| Failure::refused(format!("can't start logging: {error}")))?;
-    let mut server = Server::start(config.clone()).map_err(Failure::refused)?;
+    let mut server = if run.wait {
+        let Some(server) = wait_for_directory(run, &mut config, &mut signals)? else {
+            return Ok(ExitCode::SUCCESS);
+        };
+        server
+    } else {
+        Server::start(config.clone()).map_err(Failure::refused)?
+    };
     let devices = server.addresses().first().copied().unwrap_or(config.listen);
     let serves =
         format!("devices connect to {devices}, administrators to {}", server.admin_socket().display());
@@ -57,7 +64,11 @@ pub(crate) fn command(
     // A failure ends the wait for signals; the drain says which it was.
     let (failures, handle) = (server.failures(), signals.handle());
     std::thread::spawn(move || {
-        let _ = failures.wait();
+        if let Some(failure @ ServerFailure::Lease(_)) = failures.wait() {
+            // Another may serve from the directory by now, and a drain would write there.
+            logging::last_line(&format!("musterd: {failure}"));
+            std::process::exit(1);
+        }
         handle.close();
     });
     for signal in signals.forever() {
@@ -76,6 +87,43 @@ pub(crate) fn command(
     Ok(ExitCode::SUCCESS)
 }
 
+/// A standby: waits until the data directory is free. `None`: it was told to end. For the service manager it
+/// is up: it does what it is there for, and another start would not make it do more.
+fn wait_for_directory(
+    run: &RunArguments,
+    config: &mut Config,
+    signals: &mut Signals,
+) -> Result<Option<Server>, Failure> {
+    let mut told = String::new();
+    loop {
+        for signal in signals.pending() {
+            if signal != SIGHUP {
+                return Ok(None);
+            }
+            service_manager::reloading();
+            match settings(run) {
+                Ok(new) => *config = new,
+                Err(failure) => log::error!("the configuration stays as it is: {}", failure.message),
+            }
+            service_manager::ready();
+        }
+        match Server::start_when_free(config).map_err(Failure::refused)? {
+            StandbyStart::Started(server) => return Ok(Some(*server)),
+            StandbyStart::Waits(why) if why != told => {
+                say!("musterd {}: standby: {why}", env!("CARGO_PKG_VERSION"));
+                service_manager::ready();
+                service_manager::status(&format!("standby: {why}"));
+                told = why;
+            }
+            StandbyStart::Waits(_) => {}
+        }
+        if service_manager::watchdog_interval().is_some() {
+            service_manager::well();
+        }
+        std::thread::sleep(Server::STANDBY_PAUSE);
+    }
+}
+
 /// Tells the service manager at this interval that devices are served, and nothing while they are not: it
 /// restarts the server then.
 fn report_well(reactors: &ReactorWatch, interval: Duration) {
@@ -85,7 +133,8 @@ fn report_well(reactors: &ReactorWatch, interval: Duration) {
             service_manager::well();
         } else {
             log::error!(
-                "a thread that serves devices is stuck, or has too much to do for {interval:?}; the service manager hears nothing                  until it goes on, and restarts the server if it does not"
+                "a thread that serves devices is stuck, or has too much to do for {interval:?}; the service manager hears nothing \
+                 until it goes on, and restarts the server if it does not"
             );
         }
         std::thread::sleep(interval.saturating_sub(asked_at.elapsed()));

@@ -4,6 +4,7 @@
 mod admin;
 mod backup;
 mod identity;
+mod paths;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +25,7 @@ pub use crate::configuration::{ConfigError, parse_address};
 use crate::fleet::pacing::{INTERVAL_SECONDS_MAX, INTERVAL_SECONDS_MIN};
 use crate::machine::device_state::STORED_INTERVAL_SECONDS_MAX;
 use crate::machine::rate::EventRate;
-use crate::paths::{PathProblem, check_directory, check_file, check_private};
+use crate::paths::{PathProblem, check_file, check_private};
 use crate::store::ARTIFACTS_BYTES_DEFAULT;
 
 /// The port of both protocols, when an address names none.
@@ -32,9 +33,6 @@ pub const DEFAULT_PORT: u16 = 13_000;
 
 /// The data directory when nothing names another: beside the server's working directory.
 pub const DEFAULT_DATA_DIRECTORY: &str = "./muster-data";
-
-/// Name of the data directory in messages about it.
-const DATA_SETTING: &str = "server.data_directory (or --data)";
 
 /// Largest configuration file: a mistaken path to a log or an image is not read into memory.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -71,6 +69,8 @@ pub struct Config {
     pub reactors: Option<usize>,
     /// Threads that do the work of syncs; `None`: one for each core.
     pub workers: Option<usize>,
+    /// Whether a lease in the data directory is held; `None`: where several machines can have it mounted.
+    pub lease: Option<bool>,
     /// The administrators' ways to the server.
     pub admin: AdminConfig,
     /// Links of devices.
@@ -123,6 +123,7 @@ struct ServerSection {
     reactors: Option<usize>,
     #[serde(deserialize_with = "count::<1, THREADS_MAX, _, usize, _>")]
     workers: Option<usize>,
+    lease: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -311,6 +312,7 @@ impl Default for ServerSection {
             host_names: Vec::new(),
             reactors: None,
             workers: None,
+            lease: None,
         }
     }
 }
@@ -375,6 +377,7 @@ impl From<File> for Config {
             host_names: server.host_names,
             reactors: server.reactors,
             workers: server.workers,
+            lease: server.lease,
             admin,
             links,
             sync,
@@ -424,81 +427,6 @@ impl Config {
         Ok(config)
     }
 
-    /// The UDP address of notices and wakes.
-    #[must_use]
-    pub fn udp_address(&self) -> SocketAddr {
-        self.udp.unwrap_or(self.listen)
-    }
-
-    /// The directory of the certificates and keys.
-    #[must_use]
-    pub fn identity_directory(&self) -> PathBuf {
-        self.data_directory.join("identity")
-    }
-
-    /// The directory of the event log.
-    #[must_use]
-    pub fn journal_directory(&self) -> PathBuf {
-        self.data_directory.join("journal")
-    }
-
-    /// The directory of the warnings that outlive the event log.
-    #[must_use]
-    pub fn warnings_directory(&self) -> PathBuf {
-        self.data_directory.join("warnings")
-    }
-
-    /// The directory of the artifacts.
-    #[must_use]
-    pub fn artifacts_directory(&self) -> PathBuf {
-        self.data_directory.join("artifacts")
-    }
-
-    /// The directory of the database.
-    #[must_use]
-    pub fn store_directory(&self) -> PathBuf {
-        self.data_directory.join("store")
-    }
-
-    /// The administrators' Unix socket.
-    #[must_use]
-    pub fn admin_socket(&self) -> PathBuf {
-        self.admin.socket.clone().unwrap_or_else(|| self.data_directory.join("admin.sock"))
-    }
-
-    /// Looks whether the paths that are named can be used by this user. Changes nothing.
-    ///
-    /// # Errors
-    /// With the faults, and the settings' names.
-    pub fn check_paths(&self) -> Result<(), Vec<PathProblem>> {
-        let directories = [
-            self.data_directory.clone(),
-            self.identity_directory(),
-            self.store_directory(),
-            self.journal_directory(),
-            self.warnings_directory(),
-            self.artifacts_directory(),
-        ];
-        let mut problems: Vec<_> =
-            directories.iter().filter_map(|path| check_directory(DATA_SETTING, path).err()).collect();
-        // A fault of a directory is a fault of everything in it.
-        problems.truncate(1);
-        problems.extend(self.check_admin_socket().err());
-        problems.extend(self.tls.problems("tls"));
-        problems.extend(self.admin.problems());
-        if let Some(path) = self.identity.passphrase_path() {
-            problems.extend(check_private("identity.passphrase_file", path).err());
-        }
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
-    }
-
-    /// Faults of paths that a server starts without, and does without until they can be used.
-    #[must_use]
-    pub fn doubtful_paths(&self) -> Vec<PathProblem> {
-        let directory = self.backup.directory.as_deref();
-        directory.and_then(|path| check_directory("backup.directory", path).err()).into_iter().collect()
-    }
-
     /// The settings in which `new` differs, for a reload.
     #[must_use]
     pub fn reload_diff(&self, new: &Self) -> ReloadDiff {
@@ -516,6 +444,7 @@ impl Config {
         note!(host_names, "server.host_names", needs_restart);
         note!(reactors, "server.reactors", needs_restart);
         note!(workers, "server.workers", needs_restart);
+        note!(lease, "server.lease", needs_restart);
         note!(admin.socket, "admin.socket", needs_restart);
         note!(admin.listen, "admin.listen", needs_restart);
         note!(admin.agents, "admin.agents", needs_restart);

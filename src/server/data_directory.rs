@@ -2,12 +2,14 @@
 //! closed.
 //!
 //! The lock is that of flock(2) on the directory itself. There is no file that could be left behind, copied
-//! or deleted, and it ends with the process, however that ends.
+//! or deleted, and it ends with the process, however that ends. On a disk that several machines share it may
+//! reach no further than one of them: a server holds a [lease](super::lease) there too.
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::lease::{self, Lease, Times};
 use crate::file_locks::{self, Kind};
 
 /// Lies in a directory while a backup is restored into it.
@@ -19,7 +21,8 @@ pub(super) const UNFINISHED: &str = "restore.unfinished";
 pub enum DataDirectoryError {
     /// Another process uses it.
     #[error(
-        "the data directory {} is in use by another musterd{}: stop that one first, or name another directory with --data",
+        "the data directory {} is in use by another musterd{}: stop that one first, wait for its end as a standby (musterd run --wait), or \
+         name another directory with --data",
         directory.display(), holder.as_ref().map_or(String::new(), |holder| format!(", {holder}"))
     )]
     InUse {
@@ -44,6 +47,8 @@ pub enum DataDirectoryError {
 /// A data directory, locked while this value lives.
 #[derive(Debug)]
 pub struct DataDirectory {
+    /// Let go of before the lock.
+    _lease: Option<Lease>,
     _lock: File,
 }
 
@@ -58,6 +63,22 @@ impl DataDirectory {
             return Err(DataDirectoryError::HalfRestored(directory.to_owned()));
         }
         Ok(locked)
+    }
+
+    /// Locks a directory that is there to run a server on it. Holds a lease in it as well, when that
+    /// `is_leased`; when nothing says so, on disks that several machines may have mounted. `lost` is told
+    /// when it is lost: nothing may be written from then on.
+    pub(super) fn lock_to_serve(
+        directory: &Path,
+        is_leased: Option<bool>,
+        lost: impl FnOnce(String) + Send + 'static,
+    ) -> Result<Self, DataDirectoryError> {
+        let locked = Self::lock(directory)?;
+        if !is_leased.unwrap_or_else(|| lease::is_shared(directory)) {
+            return Ok(locked);
+        }
+        let wrong = |error| DataDirectoryError::Io { directory: directory.to_owned(), error };
+        Ok(Self { _lease: Some(Lease::take(directory, Times::SERVER, lost).map_err(wrong)?), ..locked })
     }
 
     /// Locks a directory into which a backup is restored.
@@ -79,15 +100,19 @@ impl DataDirectory {
         lock: impl FnOnce(&File) -> Result<(), TryLockError>,
     ) -> Result<Self, DataDirectoryError> {
         let wrong = |error| DataDirectoryError::Io { directory: directory.to_owned(), error };
+        let in_use = |holder| DataDirectoryError::InUse { directory: directory.to_owned(), holder };
         let file = File::open(directory).map_err(wrong)?;
         match lock(&file) {
-            Ok(()) => Ok(Self { _lock: file }),
+            // Whatever is said of leases: another machine holds one.
+            Ok(()) => match lease::held_by_another(directory, &Times::SERVER).map_err(wrong)? {
+                None => Ok(Self { _lease: None, _lock: file }),
+                holder => Err(in_use(holder)),
+            },
             Err(TryLockError::Error(error)) => Err(wrong(error)),
             Err(TryLockError::WouldBlock) => {
                 let of_file = file.metadata().map_err(wrong)?;
                 let holders = file_locks::holders(&of_file, Kind::Whole, &(0..=u64::MAX));
-                let holder = holders.first().map(|process| file_locks::process_name(*process));
-                Err(DataDirectoryError::InUse { directory: directory.to_owned(), holder })
+                Err(in_use(holders.first().map(|process| file_locks::process_name(*process))))
             }
         }
     }

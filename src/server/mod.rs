@@ -17,6 +17,7 @@ pub mod data_directory;
 pub mod enrolment;
 mod event_log;
 pub mod identity;
+mod lease;
 mod limits;
 pub mod members;
 mod panic_guard;
@@ -28,6 +29,7 @@ pub mod renewal;
 mod running;
 mod scheduler;
 pub mod sequences;
+mod standby;
 mod start;
 mod tickets;
 mod trim;
@@ -68,6 +70,7 @@ pub use panic_guard::ServerFailure;
 use presented::Presented;
 pub use presented::TlsFilesError;
 use running::Running;
+pub use standby::StandbyStart;
 
 /// Why a server did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]

@@ -20,6 +20,10 @@ pub enum ServerFailure {
     /// The thread that serves administrators.
     #[error("the administration has ended: {0}")]
     Administration(String),
+    /// The data directory may be another server's by now: this process must end at once, without a drain,
+    /// which would write.
+    #[error("{0}")]
+    Lease(String),
     /// A thread, by its name.
     #[error("{0} has panicked; the log says where")]
     Panic(String),

@@ -89,7 +89,10 @@ impl Stored {
         )?;
         // Before anything in it is opened: a newer server would bring the database of one that runs to its
         // own version.
-        running.data_directory = Some(DataDirectory::lock(&config.data_directory)?);
+        let failures = running.failures.clone();
+        let lost = move |why| failures.tell(ServerFailure::Lease(why));
+        running.data_directory =
+            Some(DataDirectory::lock_to_serve(&config.data_directory, config.lease, lost)?);
         // Then the identity: without it nothing else may be made, or the next start would take the directory
         // for a damaged one.
         let identity_directory = config.identity_directory();

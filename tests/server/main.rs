@@ -19,6 +19,7 @@ mod paths;
 mod reach;
 mod run;
 mod sign_in;
+mod standby;
 mod start;
 mod started;
 mod store_full;

@@ -33,6 +33,7 @@ fn the_shipped_file_is_allowed_and_names_every_setting() {
         admin: config.admin.clone(),
         reactors: config.reactors,
         workers: config.workers,
+        lease: Some(true),
         backup: BackupConfig {
             directory: config.backup.directory.clone(),
             at: config.backup.at,

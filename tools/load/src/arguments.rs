@@ -49,7 +49,8 @@ Without --devices: 1000; --seconds is the time of events before and after, witho
 
 Examples:
   muster-load storm --self --devices 10000
-  muster-load storm --self --devices 10000 --full --rate 100";
+  muster-load storm --self --devices 10000 --full --rate 100
+  muster-load storm --self --devices 10000 --standby     another server takes over, at another address";
 
 const SYNC_HELP: &str = "\
 Without --devices: 1000; without --seconds: 10.
@@ -185,6 +186,9 @@ pub(crate) struct Storm {
     /// The devices have lost their tickets: every handshake is a full one
     #[arg(long)]
     pub(crate) full: bool,
+    /// Another server waits for the data, at another address, and takes over; the devices know both
+    #[arg(long)]
+    pub(crate) standby: bool,
 }
 
 /// `muster-load sync`

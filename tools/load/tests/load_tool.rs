@@ -143,6 +143,16 @@ fn acknowledged_events_are_stored() {
     assert!(figure(&storm, "storm_rate_kept_ratio") > 0.0);
 }
 
+/// Killed under a thousand links; the server that takes over has another address.
+#[test]
+fn everybody_comes_to_the_standby_of_a_server_that_was_killed_and_no_event_is_lost_or_stored_twice() {
+    let document = Place::new().run("storm --standby --devices 1000 --seconds 1 --rate 500");
+    let emitted = figure(&document, "events_emitted");
+    assert!(emitted > 500.0 && (emitted - figure(&document, "events_stored")).abs() < 0.1);
+    assert!(figure(&document, "events_twice") + figure(&document, "events_missing") < 0.1);
+    println!("99 % were back {:.2} s after the kill", figure(&document, "back_99_percent_seconds"));
+}
+
 #[test]
 fn everybody_comes_back_from_a_storm_and_no_event_is_lost() {
     let document = Place::new().run("storm --devices 50 --seconds 1 --rate 30");
@@ -252,7 +262,8 @@ fn a_server_whose_tool_ends_before_it_is_heard_leaves_nothing() {
         .unwrap();
     drop(child.stdout.take());
     let setting = serde_json::json!({
-        "data": directory.join("data"), "listen": "127.0.0.1:0", "reactors": null, "remove": directory,
+        "data": directory.join("data"), "listen": "127.0.0.1:0", "reactors": null, "waits": false,
+        "remove": directory,
     });
     writeln!(child.stdin.take().unwrap(), "{setting}").unwrap();
     let begun = Instant::now();

@@ -1,6 +1,8 @@
 //! One simulated device: the real agent machine, a link, a spool that remembers times. It owns no file and no
 //! thread.
 
+use std::io;
+
 use muster::machine::agent::{
     Action, AgentMachine, AgentStart, AgentState, LinkEnd, SectionContent, SyncResult,
 };
@@ -37,6 +39,8 @@ pub(crate) struct Agent {
     is_visitor: bool,
     /// The mark under which it has synced; 0: none, or the link is gone.
     live_mark: u32,
+    /// Place of the server that it is connected to, or tries, in their list.
+    server: usize,
     began_at: Moment,
     /// Since when a sync is due that is timed.
     pub(crate) sync_due_at: Option<Moment>,
@@ -58,6 +62,7 @@ impl Agent {
             is_starting: false,
             is_visitor: false,
             live_mark: 0,
+            server: 0,
             began_at: Moment(0),
             sync_due_at: None,
             wake_counter: 0,
@@ -125,6 +130,8 @@ impl Agent {
         let resumes = cx.resumes && !self.is_visitor;
         let (device, tls) = (self.device, &mut self.tls);
         match self.link.establish(|| cx.tls(device, tls, resumes)) {
+            // As an agent does: the next of its servers, within the same attempt.
+            Err(_) if self.connect(cx, index, self.server + 1).is_ok() => return,
             Err(reason) => return self.lost(cx, index, &now, &reason),
             Ok(false) => return,
             Ok(true) => {}
@@ -176,6 +183,23 @@ impl Agent {
             open.partial = plain[taken..].to_vec();
         }
         Ok(())
+    }
+
+    /// Begins to connect to the first server that can be tried, from this place in their list on.
+    fn connect(&mut self, cx: &Context, index: u32, first: usize) -> io::Result<()> {
+        let mut outcome = Err(io::ErrorKind::NotConnected.into());
+        for (place, server) in cx.servers.iter().enumerate().skip(first) {
+            outcome =
+                stream::connect(*server, stream::source(*server, self.device)).and_then(|mut socket| {
+                    cx.register(&mut socket, index)?;
+                    (self.server, self.link) = (place, Link::Connecting(socket));
+                    Ok(())
+                });
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
     }
 
     /// The attempt failed, or the link is gone.
@@ -252,14 +276,10 @@ impl Agent {
         match action {
             Action::Connect => {
                 self.began_at = now.moment;
-                match stream::connect(cx.server, stream::source(cx.server, self.device)) {
-                    Ok(mut socket) => match cx.register(&mut socket, index) {
-                        Ok(()) => self.link = Link::Connecting(socket),
-                        Err(error) => machine.disconnected(now, &error.to_string()),
-                    },
-                    Err(error) => {
-                        count(&cx.counters.failed);
-                        cx.note_trouble(&error.to_string());
+                if let Err(error) = self.connect(cx, index, 0) {
+                    count(&cx.counters.failed);
+                    cx.note_trouble(&error.to_string());
+                    if let Some(machine) = &mut self.machine {
                         machine.disconnected(now, &error.to_string());
                     }
                 }

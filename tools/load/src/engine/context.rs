@@ -25,7 +25,8 @@ const TROUBLES_MAX: usize = 8;
 pub(crate) struct Context {
     pub(crate) registry: Registry,
     pub(crate) clock: Clock,
-    pub(crate) server: SocketAddr,
+    /// In the order in which devices try them.
+    pub(crate) servers: Vec<SocketAddr>,
     pub(crate) devices: Arc<[Identity]>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) measures: Measures,

@@ -66,7 +66,8 @@ const APPLICATIONS: usize = 8;
 /// Setting that all engines of a run have in common.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Setting {
-    pub(crate) server: SocketAddr,
+    /// In the order in which devices try them; at least one.
+    pub(crate) servers: Vec<SocketAddr>,
     /// Bytes of one event.
     pub(crate) event_bytes: usize,
     /// Whether devices keep their tickets.
@@ -130,7 +131,7 @@ impl Engine {
             true => {
                 let owned = (0u32..).zip(0..count);
                 let owned = owned.map(|(index, place)| (devices[number(place)].device, index));
-                Some(WakePort::open(setting.server, poll.registry(), WAKES, owned)?)
+                Some(WakePort::open(&setting.servers, poll.registry(), WAKES, owned)?)
             }
             false => None,
         };
@@ -139,7 +140,7 @@ impl Engine {
         let cx = Context {
             registry: poll.registry().try_clone()?,
             clock: clock.clone(),
-            server: setting.server,
+            servers: setting.servers.clone(),
             devices: Arc::clone(devices),
             counters,
             measures: Measures::default(),

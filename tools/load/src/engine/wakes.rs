@@ -21,14 +21,14 @@ pub(crate) struct WakePort {
 impl WakePort {
     /// Opens a port of the system's choice on all addresses: those of the devices on loopback are many.
     pub(crate) fn open(
-        server: SocketAddr,
+        servers: &[SocketAddr],
         registry: &Registry,
         token: Token,
         devices: impl Iterator<Item = (DeviceId, u32)>,
     ) -> std::io::Result<Self> {
-        let any = match server.ip() {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        let any = match servers.iter().all(SocketAddr::is_ipv4) {
+            true => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            false => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
         let socket = std::net::UdpSocket::bind(SocketAddr::new(any, 0))?;
         // Fewer are a matter of luck, not an error.

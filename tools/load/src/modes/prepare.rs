@@ -51,6 +51,8 @@ pub(crate) struct StageRequest {
     pub(crate) event_bytes: usize,
     /// Whether the memory of servers that know none, half and all of the devices is looked at first.
     pub(crate) wants_starts: bool,
+    /// Whether the devices know the address of a standby, too.
+    pub(crate) has_standby: bool,
 }
 
 impl Default for StageRequest {
@@ -63,6 +65,7 @@ impl Default for StageRequest {
             resumes: true,
             event_bytes: 200,
             wants_starts: false,
+            has_standby: false,
         }
     }
 }
@@ -113,8 +116,10 @@ pub(crate) fn prepare(common: &Common, request: StageRequest) -> Result<Stage, F
         cache::write(&path, &identities)?;
         file = Some(path);
     }
+    let mut servers = vec![subject.address];
+    servers.extend(subject.own.as_ref().filter(|_| request.has_standby).map(OwnServer::standby_address));
     let setting = Setting {
-        server: subject.address,
+        servers,
         event_bytes: request.event_bytes,
         resumes: request.resumes,
         hears_wakes: !request.is_persistent,

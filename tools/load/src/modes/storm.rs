@@ -44,7 +44,8 @@ pub(crate) fn run(storm: &Storm) -> Result<bool, Failure> {
     let common = &storm.common;
     common.must_be_own("storm")?;
     let devices = common.devices_or(1_000);
-    let request = StageRequest { devices, resumes: !storm.full, ..StageRequest::default() };
+    let request =
+        StageRequest { devices, resumes: !storm.full, has_standby: storm.standby, ..StageRequest::default() };
     let mut stage = prepare(common, request)?;
     stage.entitle("storm", "A server that was killed, and the return of its devices");
     stage.parameter("events a second", storm.rate);
@@ -52,6 +53,9 @@ pub(crate) fn run(storm: &Storm) -> Result<bool, Failure> {
         "tickets",
         if storm.full { "lost: full handshakes" } else { "kept: resumed handshakes where the server can" },
     );
+    if storm.standby {
+        stage.parameter("standby", "a server at another address waits for the data");
+    }
     stage.bring_up(devices, AT_A_TIME)?;
     let full = handshake::measure(&mut stage, devices, AT_A_TIME, true)?;
     let resumed = match storm.full {
@@ -65,7 +69,7 @@ pub(crate) fn run(storm: &Storm) -> Result<bool, Failure> {
     stage.pass("events before", time)?;
     let before = stage.take()?;
     stage.latency("ack_before", "from the event to its acknowledgement, before", &before.ack);
-    let (recovery, is_complete) = storm_and_after(&mut stage, devices, time, (full, resumed))?;
+    let (recovery, is_complete) = storm_and_after(&mut stage, storm, devices, time, (full, resumed))?;
     handshake::report(&mut stage, full, resumed);
     let is_back = recovery.waited == Waited::Done;
     if recovery.waited == Waited::TimedOut {
@@ -80,13 +84,14 @@ pub(crate) fn run(storm: &Storm) -> Result<bool, Failure> {
 /// The storm itself, and the events in it.
 fn storm_and_after(
     stage: &mut Stage,
+    storm: &Storm,
     devices: usize,
     time: Duration,
     (full, resumed): (Option<HandshakeCost>, Option<HandshakeCost>),
 ) -> Result<(Recovery, bool), Failure> {
     let counts_before = stage.workers.counts();
     let client_before = stage.client_cpu();
-    let recovery = recover(stage, devices)?;
+    let recovery = recover(stage, devices, storm.standby)?;
     let client_cpu = float(stage.client_cpu().saturating_sub(client_before));
     let server_cpu = stage.watch.cpu().map(float);
     let since = stage.workers.counts().since(&counts_before);
@@ -139,20 +144,24 @@ fn storm_and_after(
     Ok((recovery, is_complete))
 }
 
-/// Kills the server, starts it again, and watches the devices come back.
-fn recover(stage: &mut Stage, devices: usize) -> Result<Recovery, Failure> {
+/// Kills the server, starts it again or has its standby take over, and watches the devices come back.
+fn recover(stage: &mut Stage, devices: usize, has_standby: bool) -> Result<Recovery, Failure> {
     // Nobody counts from now on who has not synced after it.
     stage.workers.order(EngineCommand::Mark)?;
     // The order must have reached the engines before the first of them can sync with the new server.
     std::thread::sleep(Duration::from_millis(20));
     stage.workers.order(EngineCommand::Mark)?;
     let phase = stage.steps.phase("coming back", devices as u64);
-    let killed = Instant::now();
     let Some(own) = &mut stage.subject.own else {
         return Err(Failure::refused("there is no server to kill"));
     };
+    let standby = has_standby.then(|| own.start_standby()).transpose()?;
+    let killed = Instant::now();
     own.kill();
-    own.start_again()?;
+    match standby {
+        Some(standby) => own.take_over(standby)?,
+        None => own.start_again()?,
+    }
     let (ready, away_seconds) = (Instant::now(), killed.elapsed().as_secs_f64());
     stage.watch = Watch::open(stage.subject.pid(), &mut stage.report.notes);
     let until = ready + timeout(devices) * 2;
@@ -191,6 +200,10 @@ fn report_recovery(stage: &mut Stage, recovery: &Recovery, devices: usize) {
     for (share, seconds) in &recovery.reached {
         let label = format!("return: {share} % live again, since the server was there");
         stage.figure(&format!("live_{share}_percent_seconds"), &label, *seconds);
+    }
+    if let Some((_, seconds)) = recovery.reached.iter().find(|(share, _)| *share == 99) {
+        let label = "return: 99 % live again, since the kill";
+        stage.figure("back_99_percent_seconds", label, away + seconds);
     }
     let points = thin(&recovery.points, POINTS_MAX);
     let end = points.last().map_or(0.0, |(seconds, _)| *seconds);

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use muster::logging;
-use muster::server::Server;
 use muster::server::config::Config;
 use muster::server::process::ProcessOptions;
+use muster::server::{Server, StandbyStart};
 use serde::{Deserialize, Serialize};
 
 use super::directory::of_same_run;
@@ -35,11 +35,22 @@ pub(crate) struct ChildSetting {
     pub(crate) listen: SocketAddr,
     /// Threads that serve links; none: one for each core.
     pub(crate) reactors: Option<usize>,
+    /// Whether it waits until nobody has the data.
+    pub(crate) waits: bool,
     /// Directory that it removes when it was left alone.
     pub(crate) remove: PathBuf,
 }
 
-/// Its line when it serves.
+/// A line of its standard output.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Said {
+    /// Somebody has the data.
+    Waits,
+    /// It serves.
+    Serves(Serving),
+}
+
+/// Addresses of a server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Serving {
     /// Address that devices connect to.
@@ -67,14 +78,12 @@ pub(crate) fn run() -> Result<(), Failure> {
     config.links.max_persistent_connections = Some(LINKS_MAX);
     // As musterd does.
     config.process = ProcessOptions::DAEMON;
-    let server = Server::start(config).map_err(Failure::refused)?;
+    let server = match setting.waits {
+        true => wait(&config, &setting.remove)?,
+        false => Server::start(config).map_err(Failure::refused)?,
+    };
     let address = server.addresses().first().copied().unwrap_or(setting.listen);
-    let serving = Serving { address, admin: server.admin_socket() };
-    let line = serde_json::to_string(&serving).map_err(Failure::refused)?;
-    if writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush()).is_err() {
-        // Nobody listens any more.
-        leave_nothing(&setting.remove);
-    }
+    say(&Said::Serves(Serving { address, admin: server.admin_socket() }), &setting.remove)?;
     let failures = server.failures();
     std::thread::spawn(move || {
         if let Some(failure) = failures.wait()
@@ -90,6 +99,27 @@ pub(crate) fn run() -> Result<(), Failure> {
         return drained;
     }
     leave_nothing(&setting.remove)
+}
+
+fn say(said: &Said, directory: &Path) -> Result<(), Failure> {
+    let line = serde_json::to_string(said).map_err(Failure::refused)?;
+    if writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush()).is_err() {
+        // Nobody listens any more.
+        leave_nothing(directory);
+    }
+    Ok(())
+}
+
+/// A standby, as `musterd run --wait` is.
+fn wait(config: &Config, directory: &Path) -> Result<Server, Failure> {
+    loop {
+        match Server::start_when_free(config).map_err(Failure::refused)? {
+            StandbyStart::Started(server) => return Ok(*server),
+            // Said each time: that is how it hears that its parent is gone.
+            StandbyStart::Waits(_) => say(&Said::Waits, directory)?,
+        }
+        std::thread::sleep(Server::STANDBY_PAUSE);
+    }
 }
 
 /// The parent of this server is gone, and nothing of it shall be left: what else it had made beside this

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use muster::client::{Address, Client};
 
-use super::child::{ChildSetting, DRAIN, Serving};
+use super::child::{ChildSetting, DRAIN, Said, Serving};
 use super::directory::Scratch;
 use crate::failure::Failure;
 
@@ -41,11 +41,36 @@ impl OwnServer {
             data: directory.path().join("data"),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             reactors,
+            waits: false,
             remove: directory.path().to_owned(),
         };
-        let (child, input, serving) = spawn(&setting, directory.path())?;
-        let (address, admin) = (serving.address, serving.admin);
+        let started = Started::spawn(&setting, directory.path())?;
+        let Serving { address, admin } = started.serving(directory.path())?;
+        let Started { child, input, .. } = started;
         Ok(Self { child, input: Some(input), address, admin, directory, setting })
+    }
+
+    /// Address of a standby: another one of loopback (RFC 1122 section 3.2.1.3), as if it were another
+    /// machine.
+    pub(crate) fn standby_address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 2], self.address.port()))
+    }
+
+    /// Starts a server that waits until this one is gone. It waits by now.
+    pub(crate) fn start_standby(&self) -> Result<Started, Failure> {
+        let setting = ChildSetting { listen: self.standby_address(), waits: true, ..self.setting.clone() };
+        let standby = Started::spawn(&setting, self.directory.path())?;
+        match standby.said.recv_timeout(Duration::from_secs(START_SECONDS_MAX)) {
+            Ok(Said::Waits) => Ok(standby),
+            _ => Err(self.failure("the standby does not wait")),
+        }
+    }
+
+    /// The one that was killed is replaced by its standby, which serves by now.
+    pub(crate) fn take_over(&mut self, standby: Started) -> Result<(), Failure> {
+        standby.serving(self.directory.path())?;
+        (self.child, self.input) = (standby.child, Some(standby.input));
+        Ok(())
     }
 
     /// The number of its process.
@@ -91,9 +116,8 @@ impl OwnServer {
     /// Starts it again, where it was, on what it has stored.
     pub(crate) fn start_again(&mut self) -> Result<(), Failure> {
         self.setting.listen = self.address;
-        let (child, input, _) = spawn(&self.setting, self.directory.path())?;
-        (self.child, self.input) = (child, Some(input));
-        Ok(())
+        let started = Started::spawn(&self.setting, self.directory.path())?;
+        self.take_over(started)
     }
 
     /// Whether it has ended though nobody told it to.
@@ -127,41 +151,66 @@ fn failure(what: &str, directory: &Path) -> Failure {
     }
 }
 
-fn spawn(setting: &ChildSetting, directory: &Path) -> Result<(Child, ChildStdin, Serving), Failure> {
-    let log = File::options().create(true).append(true).open(log_file(directory));
-    let log = log.map_err(Failure::when("write the server's log"))?;
-    let program = std::env::current_exe().map_err(Failure::when("find this program"))?;
-    let mut child = Command::new(program)
-        .arg("server")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(log)
-        // Ctrl-C at the terminal is for the tool, which ends its server itself.
-        .process_group(0)
-        .spawn()
-        .map_err(Failure::when("start a server of this program"))?;
-    match speak(&mut child, setting) {
-        Some((input, serving)) => Ok((child, input, serving)),
-        None => {
-            let _ = child.kill();
-            let _ = child.wait();
-            Err(failure("the server of --self did not start", directory))
+/// A server that was started, and what it says.
+pub(crate) struct Started {
+    child: Child,
+    input: ChildStdin,
+    said: mpsc::Receiver<Said>,
+}
+
+impl Started {
+    fn spawn(setting: &ChildSetting, directory: &Path) -> Result<Self, Failure> {
+        let log = File::options().create(true).append(true).open(log_file(directory));
+        let log = log.map_err(Failure::when("write the server's log"))?;
+        let program = std::env::current_exe().map_err(Failure::when("find this program"))?;
+        let mut child = Command::new(program)
+            .arg("server")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            // Ctrl-C at the terminal is for the tool, which ends its server itself.
+            .process_group(0)
+            .spawn()
+            .map_err(Failure::when("start a server of this program"))?;
+        match speak(&mut child, setting) {
+            Some((input, said)) => Ok(Self { child, input, said }),
+            None => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(not_started(directory))
+            }
+        }
+    }
+
+    /// Waits until it serves.
+    fn serving(&self, directory: &Path) -> Result<Serving, Failure> {
+        let until = Instant::now() + Duration::from_secs(START_SECONDS_MAX);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.said.recv_timeout(left).map_err(|_| not_started(directory))? {
+                Said::Serves(serving) => return Ok(serving),
+                Said::Waits => {}
+            }
         }
     }
 }
 
-/// Tells the server what it needs and waits until it serves.
-fn speak(child: &mut Child, setting: &ChildSetting) -> Option<(ChildStdin, Serving)> {
+fn not_started(directory: &Path) -> Failure {
+    failure("the server of --self did not start", directory)
+}
+
+/// Tells the server what it needs. Its lines come from a thread.
+fn speak(child: &mut Child, setting: &ChildSetting) -> Option<(ChildStdin, mpsc::Receiver<Said>)> {
     let mut input = child.stdin.take()?;
     let output = child.stdout.take()?;
     writeln!(input, "{}", serde_json::to_string(setting).ok()?).ok()?;
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
-        let mut line = String::new();
-        let read = BufReader::new(output).read_line(&mut line);
-        // Nobody waits any more after the time is up.
-        let _ = sender.send(read.ok().and_then(|_| serde_json::from_str::<Serving>(&line).ok()));
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            let Ok(said) = serde_json::from_str::<Said>(&line) else { return };
+            // Nobody waits for a line any more: the pipe is read until its end all the same.
+            let _ = sender.send(said);
+        }
     });
-    let serving = receiver.recv_timeout(Duration::from_secs(START_SECONDS_MAX)).ok().flatten()?;
-    Some((input, serving))
+    Some((input, receiver))
 }
