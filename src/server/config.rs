@@ -484,7 +484,7 @@ impl Config {
         Self {
             links: new.links.clone(),
             sync: new.sync.clone(),
-            identity: new.identity.clone(),
+            identity: new.identity.reloaded(&self.identity),
             journal: JournalConfig { segment_bytes: self.journal.segment_bytes, ..new.journal.clone() },
             artifacts: new.artifacts.clone(),
             backup: new.backup.clone(),

@@ -57,11 +57,13 @@ impl Musterd {
         Self::of(Running::start_with(&mut command, &directory.join("musterd.log"), error), &data)
     }
 
+    /// The credentials that systemd would have given to its unit are the files in `credentials`.
     fn command(directory: &Path, data: &Path, configuration: &str) -> Command {
         let file = directory.join("musterd.toml");
         std::fs::write(&file, configuration).unwrap();
         let mut command = musterd(&["run", "--listen", "127.0.0.1:0", "--udp", "127.0.0.1:0"]);
         command.args([Path::new("--config"), &file, Path::new("--data"), data]);
+        command.env("CREDENTIALS_DIRECTORY", directory.join("credentials"));
         command
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::kit::{Musterd, Running, fail, musterd, succeed};
+use crate::kit::{Musterd, eventually, fail, musterd, succeed};
 
 /// Every file below a directory.
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -125,15 +125,21 @@ fn a_credential_of_the_unit_is_a_passphrase() {
     let credentials = place.directory.path().join("credentials");
     std::fs::create_dir(&credentials).unwrap();
     write_private(&credentials.join("muster"), "from the TPM");
-    let file = place.directory.path().join("musterd.toml");
-    std::fs::write(&file, "[identity]\npassphrase_file = \"credential:muster\"\n").unwrap();
-    let mut command = musterd(&["run", "--listen", "127.0.0.1:0", "--udp", "127.0.0.1:0"]);
-    command.arg("--config").arg(&file).arg("--data").arg(&place.data);
-    command.env("CREDENTIALS_DIRECTORY", &credentials);
-    let running = Running::start(&mut command, &place.directory.path().join("log"));
-    Musterd::of(running, &place.data).stop();
-    assert_eq!(in_clear(&files(&place.data)), [""; 0]);
+    let configured = |name: &str| format!("[identity]\npassphrase_file = \"credential:{name}\"\n");
+    let server = place.start(&configured("muster"));
+    // It is read at the start and never again: a key that comes later is under it as well.
     let path = credentials.join("muster");
+    std::fs::rename(&path, credentials.join("other")).unwrap();
+    std::fs::write(place.directory.path().join("musterd.toml"), configured("other")).unwrap();
+    for reloads in 1..=2 {
+        server.hang_up();
+        let waits = "wait for a restart: identity.passphrase_file";
+        eventually("each reload says so", || server.said().matches(waits).count() == reloads);
+    }
+    server.ctl(&["certificate", "prepare"]);
+    server.stop();
+    assert_eq!(in_clear(&files(&place.data)), [""; 0]);
+    let path = credentials.join("other");
     let words = ["unprotect", "--passphrase-file", path.to_str().unwrap()];
     succeed(&mut identity(&place.data, &words));
     place.start("").stop();
@@ -145,8 +151,22 @@ fn a_credentials_path_is_checked_by_systemd() {
     let place = Place::new();
     let file = place.directory.path().join("musterd.toml");
     let credentials = place.directory.path().join("credentials");
+    let settings = [
+        "identity.passphrase_file",
+        "tls.certificate",
+        "tls.key",
+        "admin.certificate",
+        "admin.key",
+        "admin.openid.ca",
+        "admin.openid.client_secret_file",
+    ];
     let check = |path: &Path| {
-        let text = format!("[identity]\npassphrase_file = \"{}\"\n", path.display());
+        let pair = format!("certificate = {path:?}\nkey = {path:?}\n");
+        let openid = "issuer = \"https://a\"\naddress = \"https://b\"\nclient_id = \"c\"\n";
+        let text = format!(
+            "[identity]\npassphrase_file = {path:?}\n[tls]\n{pair}[admin]\n{pair}\
+             [admin.openid]\n{openid}ca = {path:?}\nclient_secret_file = {path:?}\n"
+        );
         std::fs::write(&file, text).unwrap();
         let mut command = musterd(&["check-config", "--config", file.to_str().unwrap()]);
         command.env("CREDENTIALS_DIRECTORY", &credentials);
@@ -155,7 +175,8 @@ fn a_credentials_path_is_checked_by_systemd() {
     succeed(&mut check(&credentials.join("muster")));
     for path in [place.directory.path().join("muster"), credentials.with_extension("old").join("muster")] {
         let error = fail(&mut check(&path));
-        assert!(error.contains("passphrase_file: "), "{error}");
+        let unnamed = settings.iter().find(|setting| !error.contains(&format!("{setting}: ")));
+        assert_eq!(unnamed, None, "{error}");
     }
     let error = fail(check(&credentials.join("muster")).env_remove("CREDENTIALS_DIRECTORY"));
     assert!(error.contains("passphrase_file: "), "{error}");

@@ -40,6 +40,11 @@ impl IdentityConfig {
     pub(super) fn passphrase_path(&self) -> Option<&Path> {
         self.passphrase_file.as_deref().filter(|path| Passphrase::is_file(path))
     }
+
+    /// This configuration, under the passphrase that was read at the start.
+    pub(super) fn reloaded(&self, running: &Self) -> Self {
+        Self { passphrase_file: running.passphrase_file.clone(), ..self.clone() }
+    }
 }
 
 impl Config {
