@@ -166,11 +166,15 @@ pub(crate) fn write_files(directory: &Path) -> [Vec<u8>; 2] {
 fn administrators_see_the_certificate_of_the_files_and_need_no_other_token() {
     use std::os::unix::fs::PermissionsExt as _;
     let mut written = None;
+    // As credentials of the unit.
     let scene = Scene::with(|directory| {
-        written = Some(write_files(directory));
+        let directory = directory.join("credentials");
+        std::fs::create_dir(&directory).unwrap();
+        written = Some(write_files(&directory));
         let (certificate, key) = (directory.join("port.pem"), directory.join("port.key"));
         format!("certificate = {certificate:?}\nkey = {key:?}\n")
     });
+    let credentials = scene.directory.path().join("credentials");
     let token = scene.token(Role::Administrator, None);
     let [own, further] = written.unwrap();
     let shown = scene.shown();
@@ -180,13 +184,13 @@ fn administrators_see_the_certificate_of_the_files_and_need_no_other_token() {
     let status = scene.server.ctl(&["certificate", "status"]);
     assert_eq!(status["files_sha256"], serde_json::Value::Null, "devices see the server's own");
     // Renewed, with another key.
-    let [renewed, _] = write_files(scene.directory.path());
+    let [renewed, _] = write_files(&credentials);
     scene.server.hang_up();
     eventually("the renewed one is shown", || scene.shown().first() == Some(&renewed));
     assert_eq!(scene.ctl(&["status"], "").code, 0);
     // A key that others can read is none.
-    write_files(scene.directory.path());
-    let key = scene.directory.path().join("port.key");
+    write_files(&credentials);
+    let key = credentials.join("port.key");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     scene.server.hang_up();
     let log = scene.directory.path().join("musterd.log");

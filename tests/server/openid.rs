@@ -1,7 +1,9 @@
 //! Users who sign in at a provider of OpenID Connect, and those who pretend to come from there.
 
+use std::fs::Permissions;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use super::administration::Scene;
 use crate::kit::eventually;
@@ -27,9 +29,7 @@ impl Site {
         let mut provider = None;
         let scene = Scene::with(|directory| {
             let started = provider.insert(Provider::start(directory, has_secret));
-            let secret = directory.join("secret");
-            std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
-            std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let secret = write_secret(directory, SECRET);
             let secret =
                 if has_secret { format!("client_secret_file = {secret:?}\n") } else { String::new() };
             format!(
@@ -86,6 +86,17 @@ impl Site {
         let rows = self.scene.root().audit(AuditQuery::default()).next().unwrap().unwrap();
         rows.into_iter().filter(|row| row.action == "POST /v1/sessions/openid").collect()
     }
+}
+
+/// A credential of the server's unit, as systemd gives it.
+fn write_secret(directory: &Path, text: &str) -> PathBuf {
+    let credentials = directory.join("credentials");
+    std::fs::create_dir_all(&credentials).unwrap();
+    let (secret, new) = (credentials.join("secret"), credentials.join("new"));
+    std::fs::write(&new, format!("{text}\n")).unwrap();
+    std::fs::set_permissions(&new, Permissions::from_mode(0o400)).unwrap();
+    std::fs::rename(new, &secret).unwrap();
+    secret
 }
 
 fn code(answer: &str) -> &str {
@@ -157,6 +168,32 @@ fn somebody_signs_in_and_is_the_user_from_then_on() {
     assert!(refused.contains("has no password"), "{refused}");
     site.scene.root().remove_user("anna").unwrap();
     assert_eq!(code(&site.get("/v1/session", &session)), "401");
+}
+
+#[test]
+fn the_secret_is_a_credential_of_the_unit_and_read_for_each_sign_in() {
+    let site = Site::new(true);
+    let (directory, server) = (site.scene.directory.path(), &site.scene.server);
+    let refused = |why: &str| {
+        let answer = site.sign_in();
+        assert!(code(&answer) == "503" && !answer.contains("set-cookie"), "{answer}");
+        assert!(!answer.contains("credentials"), "strangers hear nothing of it: {answer}");
+        assert!(server.said().contains(why), "without {why}: {}", server.said());
+    };
+    assert_eq!(code(&site.sign_in()), "303");
+    write_secret(directory, "another");
+    refused("invalid_client");
+    let secret = write_secret(directory, SECRET);
+    server.hang_up();
+    eventually("it is reloaded", || server.said().contains("configuration read again"));
+    assert_eq!(code(&site.sign_in()), "303");
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o444)).unwrap();
+    refused("run 'chmod 4");
+    std::fs::remove_file(&secret).unwrap();
+    refused("No such file");
+    // One that is renewed with the unit's restart alone is good again as well.
+    write_secret(directory, SECRET);
+    assert_eq!(code(&site.sign_in()), "303");
 }
 
 #[test]

@@ -147,7 +147,8 @@ impl Provider {
         let secret = match settings.client_secret_file.clone() {
             None => None,
             Some(path) => {
-                Some(self.files.run(move || secret(&path).map_err(|error| cant_read(&path, &error))).await?)
+                let read = self.files.run(move || secret(&path).map_err(|error| cant_read(&path, &error)));
+                Some(read.await.map_err(|error| self.down(error.to_string()))?)
             }
         };
         let methods = description.token_endpoint_auth_methods_supported.as_ref();
@@ -235,7 +236,8 @@ impl Provider {
 }
 
 fn cant_read(path: &Path, error: &dyn std::fmt::Display) -> ApiError {
-    ApiError::internal(format!("{}, which [admin.openid] names, can't be used: {error}", path.display()))
+    let text = format!("{}, which [admin.openid] names, can't be used: {error}", path.display());
+    ApiError::new(ErrorCode::Internal, text)
 }
 
 /// The first line of a file that nobody else may read.
