@@ -125,8 +125,9 @@
 //!
 //! A join token names the server's certificate, has a life, a number of uses and a group. The device reads it
 //! from a file, or `--token-file -` asks for it, or `MUSTER_TOKEN` has it: as an argument every user of the
-//! device could read it, and in a command line it stays in the shell's history. An agent alone, without the
-//! server's dependencies, is built with `cargo build --release --no-default-features --features
+//! device could read it, and in a command line it stays in the shell's history. A unit that enrols has it as
+//! a credential of systemd: `--token-file %d/token` with `LoadCredential=token:FILE`. An agent alone, without
+//! the server's dependencies, is built with `cargo build --release --no-default-features --features
 //! muster-agent`; `--features musterd` builds the server without agent and control command.
 //!
 //! A token can be bound to names, and to an administrator's word:

@@ -244,9 +244,12 @@ fn a_join_token_need_not_stand_in_the_process_list() {
         assert!(output.status.success(), "{}", error_of(output));
         assert_eq!(error_of(output).contains("in the process list"), warns, "{}", error_of(output));
     };
-    let file = site.path("token");
-    // All that `musterctl token create` prints.
+    let credentials = site.path("credentials");
+    std::fs::create_dir(&credentials).unwrap();
+    // All that `musterctl token create` prints, as systemd gives a unit its credentials.
+    let file = credentials.join("token");
     std::fs::write(&file, format!("{}\n\nFor 1 device, until …\n", site.token())).unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o400)).unwrap();
     succeeds(&enroll("a", &["--token-file", file.to_str().unwrap()], None, ""), false);
     succeeds(&enroll("b", &["--token-file", "-"], None, &format!("{}\n", site.token())), false);
     succeeds(&enroll("c", &["--token", "-"], None, &site.token()), false);
