@@ -140,9 +140,10 @@
 //! `tools/package/emulated aarch64 PROGRAM PROGRAMS`, and `armv7`, start a `muster-agent` or a `musterd` of
 //! another processor under qemu-user, with this machine's programs on the other side: an agent enrols, syncs,
 //! delivers events, before and after the server is killed, and runs a task. An agent is shown a clock twenty
-//! years ahead, too, where there are faketime and an emulator that is not static (`qemu-user`). `.ci/run`
-//! does so with the agent for aarch64. An emulator of system calls knows fewer of them than a kernel: there
-//! the agent does without a subreaper (prctl(2)) and without `RWF_DSYNC`.
+//! years ahead, too, which takes faketime and an emulator that is not static (`qemu-user`): built with 32
+//! bits for seconds, that for armv7 panics there. `.ci/run` does so with the agents for aarch64 and armv7. An
+//! emulator of system calls knows fewer of them than a kernel: there the agent does without a subreaper
+//! (prctl(2)) and without `RWF_DSYNC`.
 //!
 //! By hand, on 2026-11-30, with qemu 7.2: the agent for armv7 and the servers for armv7 and aarch64, each
 //! with programs of x86_64 on the other side, went through all of it in 9, 32 and 24 s.
