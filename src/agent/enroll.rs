@@ -13,7 +13,7 @@ use super::directory::{Directory, DirectoryError};
 use super::identity::{Candidate, Identity, IdentityError, KeyType};
 use super::link::LinkError;
 use super::moving::{commit, settle, stage};
-use super::talk::{Talk, TalkError, connect};
+use super::talk::{NoTalk, Talk, TalkError};
 use crate::reactor::channel::{ChannelError, ClientTls, ExpectedServer};
 use crate::wire::message::{Enrol, ErrorCode, ErrorReport, Fork, ToAgent, ToServer};
 use crate::wire::time::WallTime;
@@ -34,7 +34,7 @@ pub enum EnrollError {
     /// Nobody answers there.
     #[error(
         "no connection to {}: {} (is musterd running there, and does a firewall let TCP {} through?)",
-        .0, .1, .0.port
+        .0, .1, .0.ports()
     )]
     Unreachable(ServerAddress, String),
     /// The server is not the one that the token names.
@@ -210,10 +210,12 @@ fn enroll_at(
     let addresses = server.resolve().map_err(EnrollError::Resolve)?;
     let failed = |error| EnrollError::talk(server, error);
     let tls = ClientTls::new(expected, None).map_err(|error| failed(LinkError::from(error).into()))?;
-    let (stream, _) = connect(&addresses, CONNECT_TIMEOUT)
-        .map_err(|what| EnrollError::Unreachable(server.clone(), what))?;
+    let mut talk =
+        Talk::with_any(&addresses, &tls, CONNECT_TIMEOUT, ANSWER_TIMEOUT).map_err(|error| match error {
+            NoTalk::Unreachable(what) => EnrollError::Unreachable(server.clone(), what),
+            NoTalk::Failed(error) => failed(error),
+        })?;
     let deadline = Instant::now() + ANSWER_TIMEOUT;
-    let mut talk = Talk::open(stream, &tls, deadline).map_err(failed)?;
     let (candidate, is_known) = match kept_in {
         Some(directory) => Candidate::to_ask(directory, &server.to_string(), key_type, name)?,
         None => (Candidate::new(key_type, name)?, false),

@@ -14,7 +14,7 @@ use super::datagram::counters::forget_wakes;
 use super::directory::{BASE_FILE, Directory, STATE_SLOT};
 use super::enroll::CONNECT_TIMEOUT;
 use super::identity::{Candidate, Identity, IdentityError};
-use super::talk::{Talk, TalkError, connect, probed, tls_of};
+use super::talk::{Talk, TalkError, probed, tls_of};
 use crate::wire::message::{ErrorCode, Probe, ToServer};
 
 /// Slot of the identity that waits.
@@ -30,10 +30,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// In words: why it may not be moved to.
 pub fn verify(server: &ServerAddress, identity: &Identity, is_waiting: bool) -> Result<(), String> {
     let addresses = server.resolve()?;
-    let (stream, _) = connect(&addresses, CONNECT_TIMEOUT)?;
     let tls = tls_of(identity).map_err(|error| error.to_string())?;
+    let mut talk = Talk::with_any(&addresses, &tls, CONNECT_TIMEOUT, ANSWER_TIMEOUT)
+        .map_err(|error| error.to_string())?;
     let deadline = Instant::now() + ANSWER_TIMEOUT;
-    let mut talk = Talk::open(stream, &tls, deadline).map_err(|error| error.to_string())?;
     // No wake is asked for: the port is the old server's until the move is done.
     let probe = ToServer::Probe(Probe { udp_port: 0 });
     let answer = talk.ask(&probe, deadline, probed);

@@ -17,6 +17,11 @@ const STAGGER_MILLISECONDS: u64 = 250;
 /// (RFC 6298).
 pub const ADDRESS_SECONDS_MAX: u64 = 10;
 
+/// Time of an address that says nothing when all others have failed: long enough for TCP to ask twice (RFC
+/// 6298). Its machine may be gone, and the one that takes its place comes up soon: it should be asked again
+/// by then.
+const SILENT_SECONDS_MAX: u64 = 2;
+
 /// Addresses that are tried, and those that are left.
 pub struct Race {
     waiting: VecDeque<SocketAddr>,
@@ -28,7 +33,7 @@ pub struct Race {
 struct Runner {
     stream: TcpStream,
     address: SocketAddr,
-    deadline: Moment,
+    begun: Moment,
 }
 
 /// State of a race.
@@ -57,6 +62,7 @@ impl Race {
         now: Moment,
         mut connect: impl FnMut(SocketAddr) -> io::Result<TcpStream>,
     ) -> RaceStatus {
+        let seconds_max = self.seconds_max();
         let mut runners = std::mem::take(&mut self.under_way).into_iter();
         while let Some(runner) = runners.next() {
             if let Ok(Some(error)) | Err(error) = runner.stream.take_error() {
@@ -66,8 +72,8 @@ impl Race {
                 let others = std::mem::take(&mut self.under_way).into_iter().chain(runners);
                 others.for_each(|other| self.waiting.push_front(other.address));
                 return RaceStatus::Won(runner.stream, runner.address);
-            } else if now >= runner.deadline {
-                self.failed(runner.address, &format!("no answer within {ADDRESS_SECONDS_MAX} s"));
+            } else if now >= runner.begun.plus_seconds(seconds_max) {
+                self.failed(runner.address, &format!("no answer within {seconds_max} s"));
             } else {
                 self.under_way.push(runner);
             }
@@ -76,8 +82,7 @@ impl Race {
             let Some(address) = self.waiting.pop_front() else { break };
             match connect(address) {
                 Ok(stream) => {
-                    let deadline = now.plus_seconds(ADDRESS_SECONDS_MAX);
-                    self.under_way.push(Runner { stream, address, deadline });
+                    self.under_way.push(Runner { stream, address, begun: now });
                     self.next_at = now.plus_milliseconds(STAGGER_MILLISECONDS);
                 }
                 Err(error) => self.failed(address, &error),
@@ -104,10 +109,17 @@ impl Race {
         self.failures.iter().cloned().chain(under_way).collect::<Vec<_>>().join(", ")
     }
 
+    /// Time of each address that is tried now.
+    fn seconds_max(&self) -> u64 {
+        let is_last = self.waiting.is_empty() && !self.failures.is_empty();
+        if is_last { SILENT_SECONDS_MAX } else { ADDRESS_SECONDS_MAX }
+    }
+
     /// When [`Race::step`] has something to do by itself.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Moment> {
-        let deadline = self.under_way.iter().map(|runner| runner.deadline).min();
+        let begun = self.under_way.iter().map(|runner| runner.begun).min();
+        let deadline = begun.map(|begun| begun.plus_seconds(self.seconds_max()));
         let next = (!self.waiting.is_empty()).then_some(self.next_at);
         deadline.into_iter().chain(next).min()
     }
@@ -195,9 +207,12 @@ mod tests {
         let (one, two) = (dead(), refused());
         let (end, milliseconds) = run(&[one.address, two]);
         let RaceStatus::Lost(why) = end else { panic!("somebody won") };
-        assert!(why.contains(&format!("{}: no answer within 10 s", one.address)), "{why}");
+        assert!(why.contains(&format!("{}: no answer within 2 s", one.address)), "{why}");
         assert!(why.contains(&format!("{two}: Connection refused")), "{why}");
-        assert!(milliseconds >= ADDRESS_SECONDS_MAX * 1_000);
+        let milliseconds_max = ADDRESS_SECONDS_MAX * 1_000;
+        assert!((SILENT_SECONDS_MAX * 1_000..milliseconds_max).contains(&milliseconds), "{milliseconds}");
+        let (RaceStatus::Lost(why), milliseconds) = run(&[one.address]) else { panic!("somebody won") };
+        assert!(why.contains("no answer within 10 s") && milliseconds >= milliseconds_max, "{why}");
         let RaceStatus::Lost(why) = Race::new(&[], None).step(Moment(1), TcpStream::connect) else {
             panic!("there was nobody")
         };

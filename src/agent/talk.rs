@@ -8,11 +8,14 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::identity::Identity;
 use super::link::{Link, LinkError};
-use super::race::{Race, RaceStatus};
+use super::race::{ADDRESS_SECONDS_MAX, Race, RaceStatus};
 use super::waiting::wait_for;
 use crate::reactor::channel::{ChannelError, ClientIdentity, ClientTls, ExpectedServer};
 use crate::reactor::clock::Clock;
 use crate::wire::message::{ErrorReport, Probed, ToAgent, ToServer};
+
+/// Time of an address to shake hands while there are others: as in the agent's loop.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(ADDRESS_SECONDS_MAX);
 
 /// Why a conversation ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +35,17 @@ pub enum TalkError {
     /// It said what does not belong here.
     #[error("it answered with what is no answer")]
     Unexpected,
+}
+
+/// Why no conversation began.
+#[derive(Debug, thiserror::Error)]
+pub enum NoTalk {
+    /// Nobody answers at any address: what each of them said.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The first that answered did not shake hands.
+    #[error(transparent)]
+    Failed(TalkError),
 }
 
 impl TalkError {
@@ -92,6 +106,34 @@ pub fn probed(answer: ToAgent) -> Option<Probed> {
 }
 
 impl Talk {
+    /// Shakes hands with the first of these addresses at which the right server is: another one, or something
+    /// that says nothing, does not keep the next from being tried.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn with_any(
+        addresses: &[SocketAddr],
+        tls: &ClientTls,
+        connect_timeout: Duration,
+        answer_timeout: Duration,
+    ) -> Result<Self, NoTalk> {
+        let (mut left, mut first_failure) = (addresses.to_vec(), None);
+        loop {
+            let (stream, address) = match connect(&left, connect_timeout) {
+                Ok(connected) => connected,
+                Err(why) => return Err(first_failure.map_or(NoTalk::Unreachable(why), NoTalk::Failed)),
+            };
+            left.retain(|known| *known != address);
+            // The last one has all the time that there is.
+            let timeout =
+                if left.is_empty() { answer_timeout } else { answer_timeout.min(HANDSHAKE_TIMEOUT) };
+            match Self::open(stream, tls, Instant::now() + timeout) {
+                Ok(talk) => return Ok(talk),
+                Err(error) => first_failure.get_or_insert(error),
+            };
+        }
+    }
+
     /// Shakes hands over a connected socket: when this returns, the server has proved who it is.
     ///
     /// # Errors

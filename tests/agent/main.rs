@@ -17,6 +17,7 @@ mod neighbours;
 mod notice;
 mod odd;
 mod renewal;
+mod servers;
 mod settings;
 mod task_flow;
 mod tasks;

@@ -189,22 +189,40 @@ fn resolve(server: &ServerAddress) -> Result<(Vec<SocketAddr>, String), String> 
         .name("resolve".to_owned())
         .spawn(move || {
             // Nobody listens any more when it took too long.
-            let _ = sender.send(asked.resolve());
+            let _ = sender.send(asked.resolve_each());
         })
         .map_err(|error| format!("no thread to ask the resolver: {error}"))?;
-    let addresses = receiver
-        .recv_timeout(STEP_TIMEOUT)
-        .map_err(|_| format!("the resolver did not answer for '{}' within {} s", server.host, STEP_TIMEOUT.as_secs()))
-        .and_then(|result| result)
-        .map_err(|why| {
-            format!("{why} (is the server's name right, and does the resolver answer? 'server' in muster-agent.toml sets another)")
-        })?;
-    if server.host.parse::<std::net::IpAddr>().is_ok() {
-        return Ok((addresses, format!("{} is an address, nothing to resolve", server.host)));
+    let answers = receiver.recv_timeout(STEP_TIMEOUT).map_err(|_| {
+        format!("the resolver did not answer for '{server}' within {} s", STEP_TIMEOUT.as_secs())
+    });
+    let (mut addresses, mut said) = (Vec::new(), Vec::new());
+    match answers {
+        Err(why) => said.push(why),
+        Ok(answers) => {
+            for (host, answer) in server.hosts().iter().zip(answers) {
+                said.push(match &answer {
+                    Err(why) => why.clone(),
+                    Ok(_) if host.is_address() => {
+                        format!("{} is an address, nothing to resolve", host.host)
+                    }
+                    Ok(found) => {
+                        let listed: Vec<String> =
+                            found.iter().map(|address| address.ip().to_string()).collect();
+                        let took = elapsed(begun.elapsed());
+                        format!("{} is {} (in {took})", host.host, listed.join(", "))
+                    }
+                });
+                addresses.extend(answer.unwrap_or_default());
+            }
+        }
     }
-    let listed: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
-    let detail = format!("{} is {} (in {})", server.host, listed.join(", "), elapsed(begun.elapsed()));
-    Ok((addresses, detail))
+    let said = said.join("; ");
+    if addresses.is_empty() {
+        return Err(format!(
+            "{said} (is the server's name right, and does the resolver answer? 'server' in muster-agent.toml sets another)"
+        ));
+    }
+    Ok((addresses, said))
 }
 
 /// Connects to every address; those that accept.
@@ -225,7 +243,7 @@ fn connect_all(
         }
     }
     report.add(if streams.is_empty() {
-        let port = server.port;
+        let port = server.ports();
         let why = refused.join(", ");
         Line::failed(
             Subject::Tcp,

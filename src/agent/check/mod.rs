@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use self::line::{Line, Report, Subject};
 use self::udp::{Here, OfAgent, Prober};
-use super::address::{AddressError, ServerAddress};
+use super::address::ServerAddress;
 use super::directory::Directory;
 use super::identity::{Identity, IdentityError};
 use super::join::{self, Join};
 use super::local::client::{LocalClient, LocalError};
 use super::local::protocol::CertificateStatus;
+use super::managed::own::OwnSettings;
 use super::settings::Settings;
 use crate::reactor::clock::Clock;
 
@@ -94,8 +95,12 @@ fn who(
             _ => error.to_string(),
         }
     })?;
-    let server = told.or_else(|| settings.server.clone()).unwrap_or_else(|| identity.server.clone());
-    let server = server.parse().map_err(|error: AddressError| error.to_string())?;
+    // A running agent's are in force, whatever its file says by now.
+    if let Some(server) = told.and_then(|told| told.parse().ok()) {
+        return Ok((identity, server));
+    }
+    let own = OwnSettings::read(directory.path());
+    let server = own.servers(settings.server.as_deref(), &identity).map_err(|error| error.to_string())?;
     Ok((identity, server))
 }
 
@@ -137,7 +142,7 @@ fn look(
     report.add(connection::clock(&mut connection));
     match prober {
         Ok(prober) => {
-            let outbound = udp::outbound(&mut connection, server, prober);
+            let outbound = udp::outbound(&mut connection, prober);
             report.add(outbound.unwrap_or_else(|why| Line::failed(UdpOut, why)));
             let inbound = udp::inbound(&mut connection, prober);
             report.add(inbound.unwrap_or_else(|why| Line::failed(UdpIn, why)));

@@ -10,7 +10,6 @@ use mio::{Poll, Token};
 use super::connection::{Connection, detail};
 use super::line::{Line, Subject};
 use super::{elapsed, not_told};
-use crate::agent::address::ServerAddress;
 use crate::agent::collect::host;
 use crate::agent::datagram::Datagrams;
 use crate::agent::datagram::port::NO_WAKES;
@@ -51,17 +50,13 @@ pub(super) trait Prober {
 ///
 /// # Errors
 /// Why none has, and what to do.
-pub(super) fn outbound(
-    connection: &mut Connection,
-    server: &ServerAddress,
-    prober: &mut dyn Prober,
-) -> Result<Line, String> {
+pub(super) fn outbound(connection: &mut Connection, prober: &mut dyn Prober) -> Result<Line, String> {
     let begun = Instant::now();
-    let mut to = SocketAddr::new(connection.address.ip(), server.port);
+    let mut to = connection.address;
     let (mut first, mut sent_at) = (None, None::<Instant>);
     loop {
         let probed = connection.probe(0).map_err(|failure| detail(&failure))?;
-        to.set_port(probed.notice_port.unwrap_or(server.port));
+        to.set_port(probed.notice_port.unwrap_or(connection.address.port()));
         if first.is_some_and(|first| probed.notice_counter >= first) {
             let took = elapsed(begun.elapsed());
             return Ok(Line::ok(Subject::UdpOut, format!("a notice reached UDP {to} (within {took})")));

@@ -41,7 +41,7 @@ pub enum Command {
     #[command(after_help = "Examples:
   muster-agent enroll --server muster.example.org --token-file token
   muster-agent enroll --server 192.0.2.7:13000 --token-file - --name kiosk-17 --data /var/lib/muster-agent
-  muster-agent enroll --server muster.example.org --token-file token --key-type p256
+  muster-agent enroll --server a.example.org,b.example.org --token-file token --key-type p256
 
 Make the token on the server: musterctl token create")]
     Enroll(Enroll),
@@ -163,8 +163,8 @@ pub(super) const TOKEN_VARIABLE: &str = "MUSTER_TOKEN";
 /// `enroll`
 #[derive(Args, Debug)]
 pub struct Enroll {
-    /// The server: a host name or an address, with a port when it is not 13000
-    #[arg(long, value_name = "HOST[:PORT]")]
+    /// The server: a host name or an address, with a port when it is not 13000; several, when others stand by
+    #[arg(long, value_name = "HOST[:PORT][,HOST…]")]
     pub server: String,
     /// The join token, as 'musterctl token create' printed it.
     #[command(flatten)]
@@ -192,8 +192,9 @@ pub struct Enroll {
 /// `move`
 #[derive(Args, Debug)]
 pub struct Move {
-    /// The new server: a host name or an address, with a port when it is not 13000
-    #[arg(long, value_name = "HOST[:PORT]")]
+    /// The new server: a host name or an address, with a port when it is not 13000; several, when others
+    /// stand by
+    #[arg(long, value_name = "HOST[:PORT][,HOST…]")]
     pub server: String,
     /// A join token of the new server, as 'musterctl token create' printed it there.
     #[command(flatten)]
@@ -213,8 +214,8 @@ pub struct Move {
 /// `prepare-image`
 #[derive(Args, Debug)]
 pub struct PrepareImage {
-    /// The server: a host name or an address, with a port when it is not 13000
-    #[arg(long, value_name = "HOST[:PORT]")]
+    /// The server: a host name or an address, with a port when it is not 13000; several, when others stand by
+    #[arg(long, value_name = "HOST[:PORT][,HOST…]")]
     pub server: String,
     /// The join token, as 'musterctl token create' printed it.
     #[command(flatten)]

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::agent::ab_slots::{AbSlots, SlotError};
+use crate::agent::address::{AddressError, HOSTS_MAX, ServerAddress};
 use crate::agent::application::check::AGENT_NAME;
 use crate::agent::identity::{Identity, KeyType, RenewalKey};
 use crate::agent::settings::{
@@ -38,8 +39,16 @@ pub struct OwnSettings {
     /// Key that signs artifacts, for a device on which none is pinned.
     #[serde(deserialize_with = "signature::optional_key")]
     pub release_key: Option<String>,
+    /// The servers of the fleet, in the order in which they are tried.
+    #[serde(deserialize_with = "server_list")]
+    pub servers: Option<ServerAddress>,
     /// The spool's quotas, by their keys in `[spool]` of the device's file.
     pub spool: BTreeMap<String, u32>,
+}
+
+fn server_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ServerAddress>, D::Error> {
+    let hosts = Vec::<String>::deserialize(deserializer)?;
+    hosts.join(",").parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 /// The settings, as a JSON Schema.
@@ -59,6 +68,9 @@ pub fn schema() -> String {
             "key_type": { "enum": ["ed25519", "p256"] },
             "renewal_key": { "enum": ["new", "same"] },
             "release_key": { "type": "string" },
+            "servers": {
+                "type": "array", "items": { "type": "string" }, "minItems": 1, "maxItems": HOSTS_MAX,
+            },
             "spool": {
                 "type": "object",
                 "additionalProperties": false,
@@ -116,6 +128,23 @@ impl OwnSettings {
     /// When the system refuses.
     pub fn keep(directory: &Path, text: &str) -> Result<(), SlotError> {
         AbSlots::new(directory, SLOT).write(text.as_bytes())
+    }
+
+    /// The servers that are tried: those that the server named, and behind them those that the device's file
+    /// has or its enrolment, so that a wrong list strands no device.
+    ///
+    /// # Errors
+    /// When the device's own are none.
+    pub fn servers(
+        &self,
+        configured: Option<&str>,
+        identity: &Identity,
+    ) -> Result<ServerAddress, AddressError> {
+        let home: ServerAddress = configured.unwrap_or(&identity.server).parse()?;
+        Ok(match &self.servers {
+            Some(named) => named.clone().followed_by(&home),
+            None => home,
+        })
     }
 
     /// The level of the log, above what the device's file says.
@@ -176,6 +205,8 @@ mod tests {
             ("{\"spool\":{\"info_mebibytes\":0}}", "spool.info_mebibytes"),
             ("{\"spool\":{\"all_mebibytes\":1}}", "all_mebibytes"),
             ("{\"release_key\":\"RW\"}", "minisign"),
+            ("{\"servers\":[]}", "servers"),
+            ("{\"servers\":[\"a\",\"b b\"]}", "'b b' is not a server"),
             ("[]", "object"),
         ] {
             let error = OwnSettings::parse(text).unwrap_err();
@@ -192,6 +223,21 @@ mod tests {
         for seconds in [INTERVAL_SECONDS_MIN - 1, INTERVAL_SECONDS_MAX + 1] {
             assert!(parsed(seconds).unwrap_err().contains("interval_seconds"), "{seconds}");
         }
+    }
+
+    #[test]
+    fn named_servers_come_before_the_devices_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let identity = crate::agent::identity::tests::example();
+        let text = "{\"interval_seconds\":600,\"servers\":[\"b.example.org:99\"]}";
+        OwnSettings::keep(directory.path(), text).unwrap();
+        let servers = |configured| {
+            OwnSettings::read(directory.path()).servers(configured, &identity).unwrap().to_string()
+        };
+        assert_eq!(servers(None), format!("b.example.org:99,{}", identity.server));
+        assert_eq!(servers(Some("c")), "b.example.org:99,c:13000");
+        OwnSettings::keep(directory.path(), "{}").unwrap();
+        assert_eq!(servers(None), identity.server);
     }
 
     #[test]

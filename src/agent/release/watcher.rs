@@ -14,10 +14,10 @@ use super::enter::Place;
 use super::process::Process;
 use super::rules::Release;
 use super::store::ReleaseStore;
-use crate::agent::address::ServerAddress;
 use crate::agent::identity::Identity;
 use crate::agent::local::client::LocalClient;
-use crate::agent::talk::{Talk, connect, probed, tls_of};
+use crate::agent::managed::own::OwnSettings;
+use crate::agent::talk::{Talk, probed, tls_of};
 use crate::logging;
 use crate::wire::id::ArtifactHash;
 use crate::wire::message::{Probe, ToServer};
@@ -146,13 +146,12 @@ impl Watcher {
     /// Whether the server can be reached by this device, and serves it.
     fn reach(&self) -> Result<(), String> {
         let identity = Identity::read_enrolled(&self.data).map_err(|error| error.to_string())?;
-        let server = self.server.as_ref().unwrap_or(&identity.server);
-        let server: ServerAddress = server.parse().map_err(|error| format!("{error}"))?;
-        let addresses = server.resolve()?;
+        let servers = OwnSettings::read(&self.data).servers(self.server.as_deref(), &identity);
+        let addresses = servers.map_err(|error| error.to_string())?.resolve()?;
         let tls = tls_of(&identity).map_err(|error| error.to_string())?;
-        let (stream, _) = connect(&addresses, STEP_TIMEOUT)?;
+        let mut talk = Talk::with_any(&addresses, &tls, STEP_TIMEOUT, STEP_TIMEOUT)
+            .map_err(|error| error.to_string())?;
         let deadline = Instant::now() + STEP_TIMEOUT;
-        let mut talk = Talk::open(stream, &tls, deadline).map_err(|error| error.to_string())?;
         let answer = talk.ask(&ToServer::Probe(Probe { udp_port: 0 }), deadline, probed);
         talk.close();
         answer.map(drop).map_err(|error| error.to_string())

@@ -33,6 +33,12 @@ impl Agent {
             return;
         }
         self.name_desired_digests();
+        if order.settings.is_none()
+            && order.application == AGENT_NAME
+            && let Err(error) = self.set_own(now, "{}")
+        {
+            log::error!("what the server had set of the agent stays in force: {error}");
+        }
         self.set_own_when_ordered(now);
         self.managed_changed(now);
         // The helper begins with it, and what happened is flushed.
@@ -123,6 +129,8 @@ impl Agent {
         }
         OwnSettings::keep(self.directory.path(), text).map_err(|error| error.to_string())?;
         self.own = own;
+        let servers = self.own.servers(self.settings.server.as_deref(), &self.identity);
+        self.connection.set_server(servers.map_err(|error| error.to_string())?);
         self.machine.set_own_interval(now, self.own.interval_seconds);
         self.judge_key();
         self.put_own_in_force().map_err(|error| error.to_string())

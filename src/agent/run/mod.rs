@@ -36,7 +36,6 @@ pub use self::reload::Signals;
 use self::sections::Sections;
 pub use self::surroundings::{Embedding, Surroundings};
 use super::ab_slots::{AbSlots, SlotError};
-use super::address::ServerAddress;
 use super::collect::host;
 use super::context::Context;
 use super::datagram::Datagrams;
@@ -172,7 +171,6 @@ impl Agent {
         let lock = directory.lock_patiently(RUNNING_AGENT)?;
         settle(&directory)?;
         let mut identity = Identity::read_enrolled(directory.path())?;
-        let server: ServerAddress = settings.server.as_ref().unwrap_or(&identity.server).parse()?;
         let tls = tls_of(&identity).map_err(RunError::Tls)?;
         let has_previous = identity.previous.is_some();
         identity.forget_private_key();
@@ -180,6 +178,7 @@ impl Agent {
         let now = clock.now();
         let epoch = Epoch(random()? | 1);
         let own = OwnSettings::read(directory.path());
+        let server = own.servers(settings.server.as_deref(), &identity)?;
         surroundings.set_log_level(own.log_level(&settings));
         let spool = Spool::open_directory(&directory.spool(), &own.spool(&settings), epoch, now.wall)?;
         for damage in spool.damages() {

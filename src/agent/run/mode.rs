@@ -172,6 +172,8 @@ impl Agent {
         self.machine = super::machine(&self.directory, &self.spool, self.datagrams.reach(), random()?)?;
         self.machine.set_identity(super::marks(&identity, &self.settings));
         self.hand_runs_in();
+        // The old server's list is not asked for the new one; a copy stays with its server.
+        let server = if key.is_none() { self.connection.server().clone() } else { server };
         self.connection = Connection::new(server, tls, LINK);
         self.identity = identity;
         self.identity.forget_private_key();

@@ -11,7 +11,6 @@ use rustix::event::{PollFd, PollFlags};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{Agent, WATCH};
-use crate::agent::address::AddressError;
 use crate::agent::application::check::AGENT_NAME;
 use crate::agent::last_good;
 use crate::agent::settings::{self, Settings};
@@ -77,8 +76,8 @@ impl Agent {
         };
         let text = settings::text(file).map_err(|error| error.to_string())?;
         let settings = Settings::parse(&text, file).map_err(|error| error.to_string())?;
-        let server = settings.server.as_ref().unwrap_or(&self.identity.server).parse();
-        self.connection.set_server(server.map_err(|error: AddressError| error.to_string())?);
+        let server = self.own.servers(settings.server.as_deref(), &self.identity);
+        self.connection.set_server(server.map_err(|error| error.to_string())?);
         self.context.text = Some(text);
         if settings.socket != self.settings.socket {
             log::warn!("[socket] changes when the agent is started again");

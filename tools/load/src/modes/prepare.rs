@@ -220,7 +220,7 @@ fn own(
         }
     }
     let mut server = start()?;
-    let address = ServerAddress { host: server.address.ip().to_string(), port: server.address.port() };
+    let address = ServerAddress::from(server.address);
     let (mut identities, mut seconds) = (Vec::new(), 0.0);
     let half = scratch()?;
     if has_half {
