@@ -50,7 +50,8 @@
 //! fit is refused when it is made. The server only carries a signature, as minisign makes it: devices judge
 //! it, with a key that the server does not have. Adding the same content again changes nothing, but that a
 //! signature which comes with it counts from now on. In files for `musterctl apply` a task names an artifact
-//! by its hash (`artifact = "4bc4…"`), which the server has to have by then.
+//! by its hash (`artifact = "4bc4…"`), which the server has to have by then; until it has, a task of that
+//! name that is there goes on.
 //!
 //! Only a device with a run that needs an artifact is given it, from the order of the run to its end: not
 //! another device, and not after the task was cancelled. One that an active task needs can't be removed. The

@@ -5,7 +5,9 @@ use std::path::Path;
 use crate::kit::admin::AdminServer;
 use crate::kit::run_device::offer;
 use muster::wire::artifact::ArtifactUse;
+use muster::wire::id::ArtifactHash;
 use muster::wire::settings::Declaration;
+use serde_json::Value;
 
 const SHOPS: &str = r#"
 [[group]]
@@ -162,4 +164,46 @@ fn a_wrong_file_is_named_with_its_line_and_nothing_is_changed() {
         assert!(said.contains(what) && said.contains("b.toml"), "{said}");
     }
     assert_eq!(server.json(&["group", "list"]).as_array().unwrap().len(), 1, "the root alone");
+}
+
+#[test]
+fn a_task_of_the_files_comes_with_an_artifact_that_the_server_has_by_then() {
+    let (server, fleet) = (AdminServer::start(), tempfile::tempdir().unwrap());
+    let directory = fleet.path().to_str().unwrap();
+    server.declare(server.enrol("kiosk-1"), offer("kiosk", "flash", ArtifactUse::Any));
+    let write_task = |artifact: &str| {
+        let text =
+            "[[task]]\nname = \"firmware\"\napplication = \"kiosk\"\nkind = \"flash\"\ntargets = \"all\"\n";
+        write(fleet.path(), "task.toml", &format!("{text}{artifact}"));
+    };
+    let refused = |code: i32, why: &str| {
+        let said = server.refused(code, &["apply", "-f", directory]);
+        assert!(said.contains(why), "{said}");
+    };
+    let add = |content: &str| server.done(&["artifact", "add", &server.file("x", content)]).trim().to_owned();
+    let tasks = |state: &str| {
+        let all = server.json(&["task", "list"]);
+        let is = |task: &&Value| task["state"] == state;
+        all.as_array().unwrap().iter().filter(is).map(|task| task["artifact"].clone()).collect::<Vec<_>>()
+    };
+    write_task("");
+    refused(1, "'flash' needs an artifact, and none was named (0 changes made before that)");
+    write_task("artifact = \"firmware.bin\"\n");
+    refused(2, "task.toml:1: ");
+    let first = add("first");
+    write_task(&format!("artifact = \"{first}\"\n"));
+    assert_eq!(server.done(&["apply", "-f", directory]), "+ task firmware\n1 change made\n");
+    assert_eq!(tasks("active"), [first.as_str()]);
+    assert!(server.done(&["apply", "-f", directory]).starts_with("the server has all"));
+
+    // Another one, which nobody has added yet: the task that is there stays.
+    let second = ArtifactHash::of(b"second").to_string();
+    write_task(&format!("artifact = \"{second}\"\n"));
+    refused(1, "add it first");
+    assert_eq!(tasks("active"), [first.as_str()]);
+    assert_eq!(add("second"), second);
+    let made = server.done(&["apply", "-f", directory]);
+    let expected = format!("~ task firmware\n    artifact: \"{first}\" -> \"{second}\"\n1 change made\n");
+    assert_eq!(made, expected);
+    assert_eq!((tasks("active"), tasks("cancelled")), (vec![second.into()], vec![first.into()]));
 }

@@ -147,10 +147,9 @@ fn carry_out(client: &mut Client, work: &Work) -> Result<(), ClientError> {
         Work::Tag(name, rule) => client.set_tag_rule(name, rule).map(drop),
         Work::Policy(policy) => client.set_policy(policy).map(drop),
         Work::Task(former, task) => {
-            if let Some(former) = former {
-                client.cancel_task(*former)?;
-            }
-            client.create_task(task).map(drop)
+            // First, as it may be refused: then the former one goes on.
+            client.create_task(task)?;
+            former.map_or(Ok(()), |former| client.cancel_task(former).map(drop))
         }
         Work::RemovePolicy(removal) => client.remove_policy(removal).map(drop),
         Work::RemoveTag(name) => client.remove_tag(name).map(drop),
