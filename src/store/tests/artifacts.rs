@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::store::sql::Sql as _;
 use crate::store::testing::{Fleet, all};
-use crate::store::{ARTIFACTS_BYTES_DEFAULT, Artifacts, StoreError};
+use crate::store::{ARTIFACTS_BYTES_DEFAULT, ARTIFACTS_MAX, Artifacts, StoreError};
 use crate::wire::api::{NewArtifact, StoredArtifact};
 use crate::wire::id::ArtifactHash;
 use crate::wire::limits::{ARTIFACT_BYTES_MAX, SIGNATURE_BYTES_MAX};
@@ -145,4 +146,23 @@ fn one_is_removed_with_its_file() {
     assert_eq!(fixture.artifacts.remove(added.hash).unwrap(), added);
     assert_eq!(fixture.artifacts.remove(added.hash), Err(StoreError::NoArtifact(added.hash)));
     assert_eq!((fixture.names().len(), fixture.artifacts.usage().0), (0, 0));
+}
+
+#[test]
+fn there_are_no_more_than_may_be_and_one_that_is_there_may_come_again() {
+    let fixture = Fixture::new();
+    let first = fixture.add(b"first");
+    let rows = "WITH RECURSIVE n (i) AS (VALUES (2) UNION ALL SELECT i + 1 FROM n WHERE i < ?1 - 1)
+        INSERT INTO artifacts (hash, bytes, name, created_at, created_by)
+        SELECT randomblob(32), 0, 'x', 0, '' FROM n";
+    fixture.fleet.database().call(|connection| connection.run(rows, [ARTIFACTS_MAX])).unwrap();
+    let last = fixture.add(b"last");
+    let refused = fixture.try_add(b"one too many", named("x")).unwrap_err().to_string();
+    assert!(refused.contains("there are 1000 artifacts, as many as may be: remove one first"), "{refused}");
+    let mut kept = [first.hash.to_string(), last.hash.to_string()];
+    kept.sort_unstable();
+    assert_eq!((fixture.names(), fixture.artifacts.usage().0), (kept.into(), 9), "nothing of it is left");
+    assert_eq!(fixture.add(b"last"), last);
+    fixture.artifacts.remove(first.hash).unwrap();
+    fixture.add(b"one too many");
 }
