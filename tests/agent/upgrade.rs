@@ -83,12 +83,16 @@ impl Device {
     }
 
     fn order(&self, run: u64, artifact: Artifact) {
+        self.order_within(run, artifact, 5, 600);
+    }
+
+    fn order_within(&self, run: u64, artifact: Artifact, within_seconds: u32, timeout_seconds: u32) {
         self.server.order(&RunOrder {
             run: RunId(run),
             application: "muster-agent".into(),
             kind: "upgrade".into(),
-            settings: r#"{"within_seconds":5}"#.into(),
-            timeout_seconds: 600,
+            settings: format!("{{\"within_seconds\":{within_seconds}}}"),
+            timeout_seconds,
             start_within_seconds: 600,
             may_repeat: false,
             artifact: Some(artifact),
@@ -280,6 +284,45 @@ fn a_release_whose_run_is_cancelled_is_taken_back() {
     rustix::process::kill_process(supervisor, rustix::process::Signal::TERM).unwrap();
     device.wait_until_in_sync_as(&service, &device.installed);
     assert!(device.last(1).stage.is_last());
+}
+
+#[test]
+fn a_release_whose_run_has_timed_out_is_taken_back() {
+    let device = Device::new();
+    let service = Service::start(&device.site, &device.installed);
+    device.succeeds(1, device.release("0.2.0", agent("1")));
+    let silent = device.release("0.3.0", script("trap '' TERM\nwhile :; do sleep 1; done"));
+    device.order_within(2, silent, 600, 8);
+    eventually("the release is started", || service.program() != device.slot("a"));
+    let last = device.last(2);
+    assert_eq!(last.stage, RunStage::TimedOut, "{}", output(&last));
+    assert!(output(&last).contains("its run was ended before it had come in sync"), "{}", output(&last));
+    device.wait_until_in_sync_as(&service, &device.slot("a"));
+    let status = device.site.status();
+    assert!(status["release"]["taken_back"].as_str().unwrap().contains("its run was ended"), "{status}");
+}
+
+#[test]
+fn a_release_whose_file_is_damaged_is_not_executed_and_may_come_again() {
+    let device = Device::new();
+    let slot = device.slot("a");
+    let damages: [(&dyn Fn(), &str); 3] = [
+        (&|| write_program(&slot, &agent("not the one that was signed")), "was changed"),
+        (&|| std::fs::File::options().write(true).open(&slot).unwrap().set_len(9).unwrap(), "was changed"),
+        (&|| std::fs::remove_file(&slot).unwrap(), "No such file"),
+    ];
+    for (run, (damage, why)) in (1..).zip(damages) {
+        let service = Service::start(&device.site, &device.installed);
+        device.succeeds(run, device.release("0.2.0", agent("1")));
+        device.wait_until_in_sync_as(&service, &slot);
+        drop(service);
+        damage();
+        let service = Service::start(&device.site, &device.installed);
+        device.wait_until_in_sync_as(&service, &device.installed);
+        assert_eq!(service.starts(), 1, "it was not tried");
+        let status = device.site.status();
+        assert!(status["release"]["taken_back"].as_str().unwrap().contains(why), "{status}");
+    }
 }
 
 #[test]
