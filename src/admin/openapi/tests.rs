@@ -5,6 +5,9 @@ use super::*;
 /// Of examples that are queries: their members are parameters, and no document.
 const QUERY: &str = "Query";
 
+/// What a server without the console does not take.
+const OF_CONSOLE: &str = "OpenIdAnswer";
+
 /// A list's examples are those of this path's answer.
 const LISTS: [(&str, &str); 2] =
     [("Page<InstalledApplication>", "/v1/applications"), ("Page<EventRecord>", "/v1/events")];
@@ -136,7 +139,7 @@ fn every_kept_example_is_what_the_description_says() {
     for file in KEPT {
         let file: Value = serde_json::from_str(file).unwrap();
         for (name, examples) in file.as_object().unwrap() {
-            if name.ends_with(QUERY) {
+            if name.ends_with(QUERY) || (name == OF_CONSOLE && !cfg!(feature = "console")) {
                 continue;
             }
             let schema = match LISTS.iter().find(|(list, _)| list == name) {
