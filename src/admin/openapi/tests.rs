@@ -5,7 +5,7 @@ use super::*;
 /// Of examples that are queries: their members are parameters, and no document.
 const QUERY: &str = "Query";
 
-/// What a server without the console does not take.
+/// The name of what only a server with the console takes.
 const OF_CONSOLE: &str = "OpenIdAnswer";
 
 /// A list's examples are those of this path's answer.
