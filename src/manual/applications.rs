@@ -88,9 +88,10 @@
 //!
 //! It is one of the applications, `muster-agent`, and takes settings: `{"interval_seconds": 600,
 //! "log_level": "debug", "servers": ["a.example.org"], "spool": {"info_mebibytes": 8}}`. They lie above what
-//! `muster-agent.toml` says, are in force at once, and from the start on after a restart. Unknown keys are
-//! refused. Its numbers are the device's: `disk_free` and `disk_free_percent` of the file system that the
-//! data directory is on, `memory_available`, `load_1m`, `uptime` (of the system), `spool`.
+//! `muster-agent.toml` says, are in force at once, from the start on after a restart, and no more when the
+//! policy is removed. Unknown keys are refused. Its numbers are the device's: `disk_free` and
+//! `disk_free_percent` of the file system that the data directory is on, `memory_available`, `load_1m`,
+//! `uptime` (of the system), `spool`.
 //!
 //! # Statistics
 //!

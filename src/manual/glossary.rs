@@ -65,6 +65,8 @@
 //! | **commit delay** | `CommitDelay` | The wait before a flush for more to write at once, as long as it proves worth it. |
 //! | **preallocator** | `Preallocator` | The thread that makes the next segment before it is needed and deletes those that retention lets go. |
 //! | **set aside** | `SetAside` | State of a damaged segment that is kept for people and read by no rule of age or size. |
+//! | **standby** | `StandbyStart` | A server that waits while another one holds the data directory, and takes its place. |
+//! | **directory lease** | `Lease` | A file in a data directory on a shared disk that its server keeps writing, so that no other machine takes it for free. |
 //! | **archive** | `Archiver` | The second journal, for warnings and worse, which outlives the first. |
 //!
 //! # Settings and tasks

@@ -238,9 +238,11 @@ impl Agent {
         Ok(Identity::read(&self.directory)?.is_some())
     }
 
-    /// Enrols the device at a server (`HOST` or `HOST:PORT`) with a join token. Blocks for two minutes at
-    /// most. When the answer does not arrive, another call asks with the same key and becomes the same
-    /// device. Says whether an administrator has to approve it before it is served.
+    /// Enrols the device at a server (`HOST` or `HOST:PORT`, several with commas between them when others
+    /// stand by for it) with a join token. Blocks for two minutes at most, and for ten seconds more for each
+    /// address that takes connections and does not shake hands. When the answer does not arrive, another
+    /// call asks with the same key and becomes the same device. Says whether an administrator has to approve
+    /// it before it is served.
     ///
     /// # Errors
     /// [`AgentError::Enrolled`] when it is enrolled already, [`AgentError::Enroll`] when the server can't be
