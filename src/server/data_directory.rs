@@ -3,7 +3,7 @@
 //!
 //! The lock is that of flock(2) on the directory itself. There is no file that could be left behind, copied
 //! or deleted, and it ends with the process, however that ends. On a disk that several machines share it may
-//! reach no further than one of them: a server holds a [lease](super::lease) there too.
+//! reach no further than one of them: a server holds a lease there too.
 
 use std::fs::{File, TryLockError};
 use std::io;
