@@ -17,9 +17,9 @@ const STAGGER_MILLISECONDS: u64 = 250;
 /// (RFC 6298).
 pub const ADDRESS_SECONDS_MAX: u64 = 10;
 
-/// Time of an address that says nothing when all others have failed: long enough for TCP to ask twice (RFC
-/// 6298). Its machine may be gone, and the one that takes its place comes up soon: it should be asked again
-/// by then.
+/// Time of each address that says nothing once another has failed and none is left: long enough for TCP to
+/// ask twice (RFC 6298). Its machine may be gone, and the one that takes its place comes up soon: it should
+/// be asked again by then.
 const SILENT_SECONDS_MAX: u64 = 2;
 
 /// Addresses that are tried, and those that are left.

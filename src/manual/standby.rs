@@ -79,12 +79,12 @@
 //!
 //! - **The lock** of the directory (flock(2)), always. It ends with its process, and can't be left behind. On
 //!   disks that one machine at a time has mounted it is all that is needed.
-//! - **The lease**, on file systems that several machines can have mounted, where a lock may reach no further
-//!   than its machine: a file of that name, written every two seconds, which tells the machine. It is free when
-//!   it has not changed for ten seconds of the watcher's own clock; wall clocks are not asked. A server that
-//!   could not write it for six seconds, or finds another's, ends at once without another write. `[server]
-//!   lease` says so for file systems that are not known as such. A server that ends in order gives it up, and
-//!   the next one need not wait.
+//! - **The lease**, on file systems that several machines can have mounted, where a lock may reach no
+//!   further than its machine: a file of that name, written every two seconds, which tells the machine. It
+//!   is free when it has not changed for ten seconds of the watcher's own clock; wall clocks are not asked.
+//!   A server that could not write it for six seconds, or finds another's, ends at once without another
+//!   write. `[server] lease` says so for file systems that are not known as such. A server that ends in
+//!   order gives it up, and the next one need not wait.
 //! - **Fencing**, which only the cluster can do: a machine that stands still between its look at the lease
 //!   and its write (paused, or its storage hangs) writes when it goes on. A cluster that must not have that
 //!   cuts the machine off before the disk is given to another (Pacemaker's STONITH, a cloud's detach, SCSI-3
